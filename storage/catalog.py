@@ -1,0 +1,203 @@
+"""The databases of a node: found on disk, created, dropped, and closed with the node.
+
+A database's folder has an escaped form of its name: lower-case letters, digits, ``-`` and ``_`` stand for themselves, any
+other byte is ``%xx``, and a long name is cut and ends in a digest. So ``.``, ``..`` and pairs that differ in case only are
+folders of their own everywhere. The true name is stored inside.
+
+A new database is made in a folder beside and renamed into place, a dropped one renamed away before it is removed: a crash
+leaves it wholly there or not at all.
+"""
+
+import logging
+import os
+import shutil
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from storage.clock import WallClock, wall_clock
+from storage.commit_queue import CommitQueue
+from storage.database import Database, Write, WriteFunction
+from storage.environment import Environment
+from storage.errors import DatabaseError, DatabaseExists, DatabaseNotFound, NotOpened
+from storage.settings import StorageSettings
+
+log = logging.getLogger("storage")
+
+FOLDER_NAME_MAX: Final = 120
+_PLAIN: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_")
+_NEW: Final = ".new-"
+_DROPPED: Final = ".dropped-"
+
+
+def folder_of(name: str) -> str:
+    """The folder name of a database."""
+    escaped = "".join(chr(byte) if byte in _PLAIN else f"%{byte:02x}" for byte in name.encode())
+    if len(escaped) <= FOLDER_NAME_MAX:
+        return escaped
+    return f"{escaped[:FOLDER_NAME_MAX]}~{blake2b(name.encode(), digest_size=12).hexdigest()}"
+
+
+@dataclass(slots=True, eq=False)
+class _Opened:
+    database: Database
+    queue: CommitQueue
+    scope: trio.CancelScope
+    done: trio.Event
+
+
+class Catalog:
+    """Open databases by name. Made by ``open_catalog``, whose nursery owns the commit threads."""
+
+    def __init__(self, settings: StorageSettings, *, node: str, nursery: trio.Nursery, clock: WallClock) -> None:
+        self.settings = settings
+        self._node = node
+        self._nursery = nursery
+        self._clock = clock
+        self._opened: dict[str, _Opened] = {}
+        self._unopened: dict[str, str] = {}
+        self._changing = trio.Lock()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._opened)
+
+    @property
+    def unopened(self) -> Mapping[str, str]:
+        """Databases that are there but could not be opened, with the reason."""
+        return self._unopened
+
+    def database(self, name: str) -> Database:
+        """Raises ``DatabaseNotFound``, or ``NotOpened`` with the reason."""
+        return self._get(name).database
+
+    async def write(
+        self,
+        name: str,
+        function: WriteFunction,
+        *,
+        user: str | None = None,
+        operation: str | None = None,
+        is_local: bool = False,
+    ) -> Any:
+        """Run ``function`` as one transaction of database ``name``; its value, once that is durable.
+
+        ``is_local`` keeps it on this node, whatever tables it touches.
+        """
+        write = Write(function=function, user=user, operation=operation, is_local=is_local)
+        return await self._get(name).queue.write(write)
+
+    async def create(self, name: str) -> Database:
+        """Raises ``DatabaseExists``."""
+        async with self._changing:
+            if name in self._opened or name in self._unopened:
+                raise DatabaseExists(name)
+            return await self._open(name)
+
+    async def drop(self, name: str) -> None:
+        """Close the database and remove it. Raises ``DatabaseNotFound``."""
+        async with self._changing:
+            await self._close(self._get(name))
+            del self._opened[name]
+            path = self.settings.path / folder_of(name)
+            doomed = self.settings.path / f"{_DROPPED}{uuid.uuid4().hex}"
+            os.rename(path, doomed)
+            _sync_folder(self.settings.path)
+            await trio.to_thread.run_sync(shutil.rmtree, doomed)
+
+    async def open_all(self) -> None:
+        """Open what is on disk. One that cannot be opened is reported and kept out; the others work."""
+        self.settings.path.mkdir(parents=True, exist_ok=True)
+        for folder in sorted(self.settings.path.iterdir()):
+            if folder.name.startswith((_NEW, _DROPPED)):
+                await trio.to_thread.run_sync(shutil.rmtree, folder)
+            elif (folder / "data.mdb").exists():
+                name = read_name(folder)
+                try:
+                    await self._open(name)
+                except DatabaseError as error:
+                    log.error("database '%s' was not opened: %s", name, error)
+                    self._unopened[name] = str(error)
+
+    def _get(self, name: str) -> _Opened:
+        opened = self._opened.get(name)
+        if opened is None:
+            if name in self._unopened:
+                raise NotOpened(name, self._unopened[name])
+            raise DatabaseNotFound(name)
+        return opened
+
+    async def _open(self, name: str) -> Database:
+        path = self.settings.path / folder_of(name)
+        if not path.exists():
+            _make_folder(path, self.settings, self._node, name)
+        environment = Environment(path, self.settings, node=self._node, name=name)
+        database = Database(environment, self._clock)
+        opened = _Opened(database, CommitQueue(database), trio.CancelScope(), trio.Event())
+        await self._nursery.start(_serve, opened)
+        self._opened[name] = opened
+        return database
+
+    async def _close(self, opened: _Opened) -> None:
+        opened.scope.cancel()
+        with trio.CancelScope(shield=True):
+            await opened.done.wait()
+
+
+async def _serve(opened: _Opened, *, task_status: trio.TaskStatus[None]) -> None:
+    """Run a database's commit queue; close the database behind it."""
+    try:
+        with opened.scope:
+            await opened.queue.run(task_status=task_status)
+    finally:
+        opened.database.close()
+        opened.done.set()
+
+
+@asynccontextmanager
+async def open_catalog(
+    settings: StorageSettings, *, node: str, clock: WallClock = wall_clock
+) -> AsyncIterator[Catalog]:
+    """The node's databases, open; all are closed at the end, after what was waiting has been committed."""
+    async with trio.open_nursery() as nursery:
+        catalog = Catalog(settings, node=node, nursery=nursery, clock=clock)
+        try:
+            await catalog.open_all()
+            yield catalog
+        finally:
+            nursery.cancel_scope.cancel()
+
+
+def read_name(folder: Path) -> str:
+    """A database's true name, from the file beside its environment."""
+    try:
+        return (folder / "name").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return folder.name
+
+
+def _make_folder(path: Path, settings: StorageSettings, node: str, name: str) -> None:
+    """Make the environment beside, whole and durable, then rename it into place."""
+    temporary = path.parent / f"{_NEW}{uuid.uuid4().hex}"
+    Environment(temporary, settings, node=node, name=name).close()
+    with open(temporary / "name", "w", encoding="utf-8") as file:
+        file.write(name)
+        file.flush()
+        os.fsync(file.fileno())
+    _sync_folder(temporary)
+    os.rename(temporary, path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

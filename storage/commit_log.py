@@ -1,0 +1,99 @@
+"""The commit log of one database: append-only, in the order of arrival here.
+
+``lseq`` counts the entries of *this* node's log from 1 and is never used again, not after trimming either. Every entry
+also bears its origin's own gap-free number (``oseq``); the *vector* says for each origin up to which all is applied, and
+moves in the commit of what it covers. The vector is kept at every 1,024th ``lseq``, so that a reader who wants what lies
+behind a vector finds the place without walking the whole log.
+"""
+
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from storage import codec
+from storage.entry import Entry, Origin, decode_stored
+from storage.environment import Environment
+from storage.errors import LogTrimmed
+
+VECTOR_EVERY: Final = 1024
+
+
+class Position(NamedTuple):
+    """How far an origin's entries are applied here, the chain digest there, and up to where they are trimmed."""
+
+    origin: Origin
+    oseq: int
+    chain: bytes
+    floor: int
+
+    def encoded(self) -> bytes:
+        return codec.encode([*self.origin, self.oseq, self.chain, self.floor])
+
+    @classmethod
+    def decoded(cls, data: bytes) -> "Position":
+        node, store, oseq, chain, floor = codec.decode(data)
+        return cls(Origin(node, store), oseq, chain, floor)
+
+
+class CommitLog:
+    """The log as one transaction sees it."""
+
+    __slots__ = ("_handles", "_txn")
+
+    def __init__(self, environment: Environment, txn: Any) -> None:
+        self._handles = environment.handles
+        self._txn = txn
+
+    def first(self) -> int:
+        """Lowest ``lseq`` that is still here, 0 in an empty log."""
+        with self._txn.cursor(db=self._handles["log"]) as cursor:
+            return int.from_bytes(cursor.key()) if cursor.first() else 0
+
+    def last(self) -> int:
+        """Highest ``lseq`` that is still here, 0 in an empty log."""
+        with self._txn.cursor(db=self._handles["log"]) as cursor:
+            return int.from_bytes(cursor.key()) if cursor.last() else 0
+
+    def entry(self, lseq: int) -> Entry | None:
+        """The entry, or None where it was trimmed or never was."""
+        data = self._txn.get(lseq.to_bytes(8), db=self._handles["log"])
+        return None if data is None else decode_stored(lseq, data)
+
+    def read_after(self, after: int, *, bytes_max: int | None = None) -> Iterator[Entry]:
+        """Entries with ``lseq > after``, oldest first.
+
+        Ends after ``bytes_max`` stored bytes but never before one entry: an oversized entry must not stall a reader.
+        Raises ``LogTrimmed`` when entries behind ``after`` are gone.
+        """
+        with self._txn.cursor(db=self._handles["log"]) as cursor:
+            if not cursor.set_range((after + 1).to_bytes(8)):
+                return
+            if after and int.from_bytes(cursor.key()) > after + 1:
+                raise LogTrimmed(f"the log begins at {self.first()}, behind {after}")
+            read_bytes = 0
+            for key, data in cursor:
+                yield decode_stored(int.from_bytes(key), data)
+                read_bytes += len(data)
+                if bytes_max is not None and read_bytes >= bytes_max:
+                    return
+
+    def read_before(self, before: int | None = None) -> Iterator[Entry]:
+        """Entries with ``lseq < before`` (all where None), newest first."""
+        with self._txn.cursor(db=self._handles["log"]) as cursor:
+            if before is not None and cursor.set_range(before.to_bytes(8)):
+                is_placed = cursor.prev()
+            else:
+                is_placed = cursor.last()
+            if is_placed:
+                for key, data in cursor.iterprev():
+                    yield decode_stored(int.from_bytes(key), data)
+
+    def positions(self) -> dict[int, Position]:
+        """Short id -> position, of every origin known here."""
+        with self._txn.cursor(db=self._handles["origins"]) as cursor:
+            return {int.from_bytes(key): Position.decoded(value) for key, value in cursor}
+
+    def size_bytes(self) -> int:
+        """Bytes of the pages that hold the log."""
+        stat = self._txn.stat(self._handles["log"])
+        pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]
+        return int(pages * stat["psize"])

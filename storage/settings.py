@@ -1,0 +1,26 @@
+"""Settings of the storage layer: read once, passed in."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageSettings:
+    path: Path
+    """Folder that holds one folder per database."""
+    map_size_bytes: int = 1 << 40
+    """Address space reserved per database; the file grows only with its pages."""
+    sync: bool = True
+    """False skips disk syncs (``storage.writeAsync``): a power loss may take the newest acknowledged writes."""
+    read_ahead: bool = True
+    entry_bytes_max: int = 100_000_000
+    """Largest payload of one transaction (``replication.maxPayload``): an entry travels in one frame."""
+    clock_skew_us_max: int = 60_000_000
+    """How far a foreign stamp may push this node's clock ahead of its wall clock."""
+    queue_wait_s_max: float = 45.0
+    """A write that would have to wait longer for its turn is refused (``storage.maxTransactionQueueTime``)."""
+    audit_retention_s: float = 3 * 86400.0
+    """Age at which the log's oldest entries may go."""
+    sub_databases_max: int = 10_000
+    """Rows, tombstones and indexes of all tables; fixed when an environment is opened."""
+    readers_max: int = 512

@@ -1,0 +1,39 @@
+"""What a transaction will do to one table, as values: staged records first, then puts and deletes by sub-database."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from storage.record import Row
+from storage.schema import Table
+
+
+@dataclass(slots=True)
+class Staged:
+    """One record's change: what stood there, and what will (``record`` None: deleted)."""
+
+    key: Any
+    record: dict[str, Any] | None
+    old: Row | None
+    """The row as stored, also where it has expired: its index entries have to go."""
+    old_record: dict[str, Any] | None
+    """The live record before this transaction."""
+    tombstone: Row | None
+    changed: list[str] | None
+    """Attributes named by the request; None where all are new."""
+    expires_at_ms: int | None
+
+
+@dataclass(slots=True)
+class TablePlan:
+    """All puts and deletes of one table, collected so that each sub-database is walked once and in order."""
+
+    table: Table
+    rows: list[tuple[bytes, bytes]]
+    removed_rows: list[bytes]
+    tombstones: list[tuple[bytes, bytes]]
+    removed_tombstones: list[bytes]
+    index_adds: dict[str, list[tuple[bytes, bytes]]]
+    index_removes: dict[str, list[tuple[bytes, bytes]]]
+    expiry_adds: list[tuple[bytes, bytes]]
+    expiry_removes: list[tuple[bytes, bytes]]
+    digest_change: int = 0

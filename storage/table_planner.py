@@ -1,0 +1,150 @@
+"""Turning one table's staged changes into puts, deletes and log writes: the hot loop of every write.
+
+All puts of a transaction are collected by sub-database, so that each is walked once and in order: sorted inserts share the
+pages they touch. Nothing here touches LMDB; whatever is refused is refused before the first put.
+"""
+
+from hashlib import blake2b
+from typing import Any, Final
+
+from storage import codec, keys
+from storage.clock import milliseconds
+from storage.entry import DIGEST_BYTES
+from storage.index import entries_of, is_same
+from storage.record import Row, encode_head
+from storage.schema import Table
+from storage.table_plan import Staged, TablePlan
+from storage.typed_values import conform, time_value
+from storage.write_state import WriteState
+
+_ABSENT: Final = object()
+
+
+class TablePlanner:
+    """Collects the staged changes of one table in ``result``."""
+
+    def __init__(self, state: WriteState, table: Table, ts: int, lseq: int, oseq: int) -> None:
+        environment = state.environment
+        self._environment = environment
+        self._state = state
+        self._table = table
+        self._ts = ts
+        self._stored_ms = milliseconds(ts)
+        self._lseq = lseq
+        self._oseq = oseq
+        self._head = encode_head(ts, environment.origin_id, oseq, lseq)
+        self._stamp_bytes = state.stamp_bytes(ts, environment.origin_id, oseq)
+        self._created = [(a.name, time_value(a, ts)) for a in table.created_time_attributes]
+        self._updated = [(a.name, time_value(a, ts)) for a in table.updated_time_attributes]
+        self._indexed = frozenset(table.index_ids)
+        expiration_s = table.definition.expiration_s
+        self._default_expiry_ms = None if expiration_s is None else int(ts / 1000 + expiration_s * 1000)
+        self.result = TablePlan(
+            table, [], [], [], [], {n: [] for n in table.index_ids}, {n: [] for n in table.index_ids}, [], []
+        )
+
+    def plan(self, stored_key: bytes, staged: Staged) -> dict[str, Any]:
+        """Add the change to the plan; returns it as a write of the log entry's payload."""
+        write: dict[str, Any] = {"t": self._table.name, "op": "put", "k": staged.key}
+        before = staged.old or staged.tombstone
+        if before is not None:
+            write["p"] = [before.ts, *self._state.origin(before.origin), before.oseq]
+        if staged.record is None:
+            write["op"] = "delete"
+            self._plan_delete(stored_key, staged)
+        else:
+            self._plan_put(stored_key, staged, staged.record, write)
+        return write
+
+    def _plan_put(self, stored_key: bytes, staged: Staged, record: dict[str, Any], write: dict[str, Any]) -> None:
+        old_record = staged.old_record
+        for name, now in self._created:
+            record[name] = now if old_record is None else old_record.get(name, now)
+        for name, now in self._updated:
+            record[name] = now
+        if self._table.is_typed:
+            conform(self._table, record)
+        value = codec.encode(record)
+        write["v"] = value
+        if staged.changed is not None and old_record is not None:
+            write["a"] = staged.changed
+        expires_at_ms = self._expiry(staged, record)
+        plan = self.result
+        if expires_at_ms is None:
+            plan.rows.append((stored_key, self._head + value))
+            plan.digest_change += row_hash(self._stamp_bytes, stored_key, value) if self._oseq else 0
+        else:
+            write["x"] = expires_at_ms
+            head = encode_head(self._ts, self._environment.origin_id, self._oseq, self._lseq, expires_at_ms)
+            plan.rows.append((stored_key, head + value))
+            plan.expiry_adds.append((self._expiry_key(expires_at_ms), stored_key))
+        if staged.tombstone is not None:
+            plan.removed_tombstones.append(stored_key)
+        if staged.old is None:
+            self._add_entries(stored_key, record)
+        else:
+            self._forget(stored_key, staged.old)
+            self._replace_entries(stored_key, self._old_visible(staged), record)
+
+    def _plan_delete(self, stored_key: bytes, staged: Staged) -> None:
+        plan = self.result
+        plan.tombstones.append((stored_key, self._head + codec.encode(staged.key)))
+        if staged.old is not None:
+            plan.removed_rows.append(stored_key)
+            self._forget(stored_key, staged.old)
+            self._replace_entries(stored_key, self._old_visible(staged), {})
+
+    def _old_visible(self, staged: Staged) -> dict[str, Any]:
+        """The stored record whose index entries are there, also where it has expired and counts as absent."""
+        if staged.old_record is not None or staged.old is None:
+            return staged.old_record or {}
+        return self._table.visible(staged.old.decode(), staged.old.ts)
+
+    def _add_entries(self, stored_key: bytes, record: dict[str, Any]) -> None:
+        indexed = self._indexed
+        adds = self.result.index_adds
+        for name, value in record.items():
+            if name in indexed:
+                for entry in entries_of(value):
+                    adds[name].append((entry, stored_key))
+
+    def _replace_entries(self, stored_key: bytes, old: dict[str, Any], new: dict[str, Any]) -> None:
+        plan = self.result
+        for name in self._indexed:
+            old_value, new_value = old.get(name, _ABSENT), new.get(name, _ABSENT)
+            if is_same(old_value, new_value):
+                continue
+            before, after = entries_of(old_value), entries_of(new_value)
+            plan.index_removes[name].extend((entry, stored_key) for entry in before if entry not in after)
+            plan.index_adds[name].extend((entry, stored_key) for entry in after if entry not in before)
+
+    def _forget(self, stored_key: bytes, old: Row) -> None:
+        """Take the old row out of the digest, or out of the expiry order."""
+        if old.expires_at_ms is None:
+            stamp_bytes = self._state.stamp_bytes(old.ts, old.origin, old.oseq)
+            self.result.digest_change -= row_hash(stamp_bytes, stored_key, old.value) if old.oseq else 0
+        else:
+            self.result.expiry_removes.append((self._expiry_key(old.expires_at_ms), stored_key))
+
+    def _expiry(self, staged: Staged, record: dict[str, Any]) -> int | None:
+        if staged.expires_at_ms is not None:
+            return staged.expires_at_ms
+        attribute = self._table.expires_at_attribute
+        if attribute is not None:
+            at = keys.encode_scalar(record.get(attribute))
+            if at is not None and at.startswith(keys.NUMBER):
+                value = record[attribute]
+                return int(value if isinstance(value, int | float) else value.timestamp() * 1000)
+        return self._default_expiry_ms
+
+    def _expiry_key(self, expires_at_ms: int) -> bytes:
+        return expires_at_ms.to_bytes(8) + self._table.id.to_bytes(4)
+
+
+def row_hash(stamp_bytes: bytes, stored_key: bytes, value: bytes) -> int:
+    """One visible row's share of its table's state digest: H(stamp, key, value) as a number; digests are sums modulo 2^128.
+
+    The stamp comes first as it is equal for all rows of an entry; the key's length keeps key and value apart.
+    """
+    hashed = blake2b(b"".join((stamp_bytes, len(stored_key).to_bytes(2), stored_key, value)), digest_size=DIGEST_BYTES)
+    return int.from_bytes(hashed.digest())

@@ -1,0 +1,271 @@
+"""The state of one LMDB write transaction, shared by all client transactions that commit in it.
+
+Counters, positions, digests and the schema are read from the environment when the transaction begins and written back
+before it commits; nothing is kept across commits, as another process may have committed in between. A client transaction
+reads and moves this state in memory while it is sealed, and puts its changes while it is applied.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from storage import codec
+from storage.commit_log import VECTOR_EVERY, Position
+from storage.environment import Environment
+from storage.errors import TooManyTables
+from storage.index import entries_of
+from storage.record import decode_row
+from storage.schema import Table
+from storage.schema_change import SchemaChange
+from storage.table_plan import TablePlan
+from storage.transaction import HEAD_KEY, Head, Schema, SchemaCache
+
+DIGEST_MODULUS: Final = 1 << 128
+FEW: Final = 8
+"""Up to here single puts are cheaper than sorting and a cursor."""
+
+
+class WriteState:
+    """Owns the LMDB transaction from ``begin`` to ``commit`` or ``abort``; used by the commit thread only."""
+
+    def __init__(self, environment: Environment, cache: SchemaCache) -> None:
+        self.environment = environment
+        self._cache = cache
+        self.txn = environment.lmdb.begin(write=True)
+        self._handles: dict[str, Any] = environment.handles
+        self._new_handles: dict[str, Any] = {}
+        meta = self._handles["meta"]
+        head = Head.decoded(self.txn.get(HEAD_KEY, db=meta))
+        self._schema = cache.get(environment, self.txn, head.schema_version)
+        self.tables: dict[str, Table] = dict(self._schema.tables)
+        self._schema_version = head.schema_version
+        self.last_ts = head.last_ts
+        self.lseq = head.lseq
+        self._positions = self._read_positions()
+        own = self._positions[environment.origin_id]
+        self.oseq = own.oseq
+        self.chain = own.chain
+        self._origin_bytes: dict[int, bytes] = {}
+        self._digests: dict[int, int] = {}
+        self._sequences: dict[int, int] = {}
+        self._pool: dict[str, list[Any]] | None = None
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def get(self, handle: str, key: bytes) -> bytes | None:
+        data: bytes | None = self.txn.get(key, db=self._handle(handle))
+        return data
+
+    def entry_count(self, handle: str) -> int:
+        return int(self.txn.stat(self._handle(handle))["entries"])
+
+    def origin(self, origin_id: int) -> tuple[str, str]:
+        """Node name and store id of an origin known here."""
+        return self._positions[origin_id].origin
+
+    def stamp_bytes(self, ts: int, origin_id: int, oseq: int) -> bytes:
+        """A stamp as bytes that are the same on every node, for digests."""
+        origin = self._origin_bytes.get(origin_id)
+        if origin is None:
+            origin = self._origin_bytes[origin_id] = codec.encode(list(self.origin(origin_id)))
+        return b"".join((ts.to_bytes(8), oseq.to_bytes(8), origin))
+
+    def next_generated_key(self, table: Table, draw_first: Callable[[], int]) -> int:
+        key = self._sequences.get(table.id)
+        if key is None:
+            data = self.txn.get(table.id.to_bytes(4), db=self._handles["sequences"])
+            key = draw_first() if data is None else int.from_bytes(data)
+        self._sequences[table.id] = key + 1
+        return key
+
+    def reserve_table_id(self) -> int:
+        """A table id never given out before. One that a refused transaction reserved stays unused."""
+        pool = self._sub_database_pool()
+        pool["table"][0] += 1
+        return int(pool["table"][0])
+
+    def check_room(self, changes: list[SchemaChange]) -> None:
+        """Raises ``TooManyTables`` where the environment has no room for the sub-databases of these changes."""
+        wanted = sum(change.new_sub_databases for change in changes)
+        if not wanted:
+            return
+        pool = self._sub_database_pool()
+        used = sum(pool[kind][0] - len(pool[kind][1]) for kind in ("p", "i"))
+        if used + wanted > self.environment.settings.sub_databases_max:
+            raise TooManyTables(self.environment.name)
+
+    # -- putting --------------------------------------------------------------------------------------------------
+
+    def append_log(self, entries: list[tuple[int, int, bytes]]) -> None:
+        """Append ``(lseq, own position after it, stored bytes)``, and the vector where one is due."""
+        log = self._handles["log"]
+        for lseq, oseq, stored in entries:
+            self.txn.put(lseq.to_bytes(8), stored, db=log, append=True)
+            if lseq % VECTOR_EVERY == 0:
+                vector = [[*position.origin, position.oseq] for position in self._positions.values()]
+                own = [[*self.environment.origin, oseq]]
+                others = [point for point in vector if tuple(point[:2]) != self.environment.origin]
+                self.txn.put(lseq.to_bytes(8), codec.encode(own + others), db=self._handles["vectors"])
+
+    def apply_plan(self, plan: TablePlan) -> None:
+        """Put and delete what a table's plan collected."""
+        table = self.tables[plan.table.name]
+        rows, tombstones = f"p{table.rows_id}", f"p{table.tombstones_id}"
+        for name, removed in plan.index_removes.items():
+            self._remove_duplicates(f"i{table.index_ids[name]}", removed)
+        self._remove_duplicates("expiry", plan.expiry_removes)
+        for handle, keys in ((rows, plan.removed_rows), (tombstones, plan.removed_tombstones)):
+            for key in keys:
+                self.txn.delete(key, db=self._handle(handle))
+        self._put_many(rows, plan.rows)
+        self._put_many(tombstones, plan.tombstones)
+        for name, added in plan.index_adds.items():
+            self._put_many(f"i{table.index_ids[name]}", added)
+        self._put_many("expiry", plan.expiry_adds)
+        if plan.digest_change:
+            self._digests[table.id] = (self._digest(table.id) + plan.digest_change) % DIGEST_MODULUS
+
+    def apply_schema_change(self, change: SchemaChange, ts: int) -> None:
+        self._schema_version += 1
+        if change.kind == "create_table":
+            self._create_table(change, ts)
+            return
+        table = self.tables[change.table]
+        if change.attribute is not None:
+            self._store_table(self._with_attribute(table, change))
+        elif change.name is not None:
+            if change.name in table.index_ids:
+                self._give_back("i", table.index_ids[change.name])
+            self._store_table(table.without_attribute(change.name, dropped_at=ts))
+        else:
+            self._drop_table(table, ts)
+
+    def _create_table(self, change: SchemaChange, ts: int) -> None:
+        assert change.definition is not None, "a creation brings its definition"
+        self._store_table(
+            Table(
+                id=change.table_id,
+                database=self.environment.name,
+                definition=replace(change.definition, created=ts),
+                rows_id=self._take("p"),
+                tombstones_id=self._take("p"),
+                index_ids={name: self._take("i") for name in change.new_indexes},
+            )
+        )
+
+    def _with_attribute(self, table: Table, change: SchemaChange) -> Table:
+        assert change.attribute is not None
+        index_id = self._take("i") if change.new_indexes else None
+        if index_id is not None and not table.is_dynamic:
+            self._build_index(table, change.attribute.name, index_id)
+        return table.with_attribute(change.attribute, index_id)
+
+    def _build_index(self, table: Table, name: str, index_id: int) -> None:
+        """Index the records that are there. In a dynamic table none has the attribute, but for values that a drop hides."""
+        entries: list[tuple[bytes, bytes]] = []
+        with self.txn.cursor(db=self._handle(f"p{table.rows_id}")) as cursor:
+            for stored_key, data in cursor:
+                row = decode_row(data)
+                record = table.visible(row.decode(), row.ts)
+                entries.extend((entry, stored_key) for entry in entries_of(record.get(name, ...)))
+        self._put_many(f"i{index_id}", entries)
+
+    def _drop_table(self, table: Table, ts: int) -> None:
+        for number in (table.rows_id, table.tombstones_id):
+            self._give_back("p", number)
+        for number in table.index_ids.values():
+            self._give_back("i", number)
+        table_key = table.id.to_bytes(4)
+        for name in ("tables", "digests", "sequences"):
+            self.txn.delete(table_key, db=self._handles[name])
+        self._digests.pop(table.id, None)
+        self._sequences.pop(table.id, None)
+        with self.txn.cursor(db=self._handles["expiry"]) as cursor:
+            stale = [key for key in cursor.iternext_nodup(keys=True, values=False) if key[8:] == table_key]
+        for key in stale:
+            self.txn.delete(key, db=self._handles["expiry"])
+        self.txn.put(b"dropped:" + table.name.encode(), ts.to_bytes(8), db=self._handles["meta"])
+        del self.tables[table.name]
+
+    def _store_table(self, table: Table) -> None:
+        self.txn.put(table.id.to_bytes(4), codec.encode(table.encoded()), db=self._handles["tables"])
+        self.tables[table.name] = table
+
+    def _put_many(self, handle: str, items: list[tuple[bytes, bytes]]) -> None:
+        if not items:
+            return
+        database = self._handle(handle)
+        if len(items) <= FEW:
+            for key, value in items:
+                self.txn.put(key, value, db=database)
+            return
+        items.sort()
+        with self.txn.cursor(db=database) as cursor:
+            cursor.putmulti(items)
+
+    def _remove_duplicates(self, handle: str, items: list[tuple[bytes, bytes]]) -> None:
+        for key, value in items:
+            self.txn.delete(key, value, db=self._handle(handle))
+
+    # -- sub-databases --------------------------------------------------------------------------------------------
+
+    def _handle(self, name: str) -> Any:
+        handle = self._handles.get(name)
+        return self._new_handles[name] if handle is None else handle
+
+    def _sub_database_pool(self) -> dict[str, list[Any]]:
+        """Per kind: the next number and the numbers that are free again; and the last table id given out."""
+        if self._pool is None:
+            data = self.txn.get(b"pool", db=self._handles["meta"])
+            self._pool = codec.decode(data) if data else {"p": [0, []], "i": [0, []], "table": [0]}
+        return self._pool
+
+    def _take(self, kind: str) -> int:
+        """The number of an empty sub-database: one given back, or a new one."""
+        following, free = self._sub_database_pool()[kind]
+        if free:
+            return int(free.pop())
+        number = following + 1
+        self._sub_database_pool()[kind][0] = number
+        name = f"{kind}{number}"
+        if name not in self._handles:
+            self._new_handles[name] = self.environment.open_handle(self.txn, name)
+        return int(number)
+
+    def _give_back(self, kind: str, number: int) -> None:
+        self.txn.drop(self._handle(f"{kind}{number}"), delete=False)
+        self._sub_database_pool()[kind][1].append(number)
+
+    # -- ending ---------------------------------------------------------------------------------------------------
+
+    def commit(self) -> None:
+        """Write the state back and commit; when this returns everything is durable and visible."""
+        meta = self._handles["meta"]
+        self.txn.put(HEAD_KEY, Head(self._schema_version, self.last_ts, self.lseq).encoded(), db=meta)
+        own = self._positions[self.environment.origin_id]
+        if own.oseq != self.oseq:
+            position = own._replace(oseq=self.oseq, chain=self.chain)
+            self.txn.put(self.environment.origin_id.to_bytes(4), position.encoded(), db=self._handles["origins"])
+        for table_id, digest in self._digests.items():
+            self.txn.put(table_id.to_bytes(4), digest.to_bytes(16), db=self._handles["digests"])
+        for table_id, following in self._sequences.items():
+            self.txn.put(table_id.to_bytes(4), following.to_bytes(8), db=self._handles["sequences"])
+        if self._pool is not None:
+            self.txn.put(b"pool", codec.encode(self._pool), db=meta)
+        self.txn.commit()
+        self.environment.handles.update(self._new_handles)
+        if self._schema_version != self._schema.version:
+            self._cache.newest = Schema.of(self._schema_version, iter(self.tables.values()))
+
+    def abort(self) -> None:
+        self.txn.abort()
+
+    def _read_positions(self) -> dict[int, Position]:
+        with self.txn.cursor(db=self._handles["origins"]) as cursor:
+            return {int.from_bytes(key): Position.decoded(value) for key, value in cursor}
+
+    def _digest(self, table_id: int) -> int:
+        digest = self._digests.get(table_id)
+        if digest is None:
+            digest = int.from_bytes(self.txn.get(table_id.to_bytes(4), default=b"", db=self._handles["digests"]))
+        return digest

@@ -1,0 +1,258 @@
+"""Writing: one client's transaction, which becomes one entry of the commit log.
+
+A transaction is a plain function run on the database's commit thread, in three steps:
+
+1. it *stages* its changes: reads see what was staged before, nothing is put yet;
+2. ``seal`` works out everything the changes mean (time, encoded records, log entry, index entries, digests) and checks it;
+3. ``apply`` puts it.
+
+A transaction that is refused, in step 1 or 2, has touched nothing, so all that wait share one LMDB transaction without a
+child transaction for each. An error in step 3 can only be the environment's (map or disk full, a damaged file), and
+ends the whole LMDB transaction: see ``storage/database.py``.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from storage import codec
+from storage.clock import tick
+from storage.entry import Kind, encode_header, encode_stored
+from storage.errors import SchemaConflict, TableExists, TableNotFound, TransactionTooLarge
+from storage.record import Row, decode_row
+from storage.schema import Attribute, Definition, Table
+from storage.schema_change import SchemaChange
+from storage.table_plan import Staged, TablePlan
+from storage.table_planner import TablePlanner
+from storage.write_state import WriteState
+
+
+class LogEnd(NamedTuple):
+    """Where the log ends while a transaction is sealed: last ``lseq``, own position and chain digest there."""
+
+    lseq: int
+    oseq: int
+    chain: bytes
+
+
+class WriteTransaction:
+    """What a write function gets. Not kept beyond the call."""
+
+    def __init__(
+        self, state: WriteState, *, user: str | None, operation: str | None, now_us: int, is_local: bool = False
+    ) -> None:
+        self._state = state
+        self._user = user
+        self._operation = operation
+        self._is_local = is_local
+        self._now_us = now_us
+        self.now_ms = now_us // 1000
+        self._tables: dict[str, Table] = dict(state.tables)
+        self._staged: dict[str, dict[bytes, Staged]] = {}
+        self._schema_changes: list[SchemaChange] = []
+        self._touched_us = 0
+        self._has_tombstones: dict[int, bool] = {}
+        self._ts = 0
+        self._plans: list[TablePlan] = []
+        self._entries: list[tuple[int, int, bytes]] = []
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def table(self, name: str) -> Table:
+        """The table as this transaction has left it so far. Raises ``TableNotFound``."""
+        table = self._tables.get(name)
+        if table is None:
+            raise TableNotFound(self._state.environment.name, name)
+        return table
+
+    def tables(self) -> Mapping[str, Table]:
+        return self._tables
+
+    def record(self, table: Table, stored_key: bytes) -> dict[str, Any] | None:
+        """The live record, as this transaction has left it so far. Not to be changed in place."""
+        staged = self._staged.get(table.name, {}).get(stored_key)
+        if staged is not None:
+            return staged.record
+        row = self._row(table, stored_key)
+        if row is None or row.is_expired(self.now_ms):
+            return None
+        return table.visible(row.decode(), row.ts)
+
+    def exists(self, table: Table, stored_key: bytes) -> bool:
+        """Whether ``record`` would find one, without decoding it."""
+        staged = self._staged.get(table.name, {}).get(stored_key)
+        if staged is not None:
+            return staged.record is not None
+        row = self._row(table, stored_key)
+        return row is not None and not row.is_expired(self.now_ms)
+
+    def next_generated_key(self, table: Table, draw_first: Callable[[], int]) -> int:
+        """An integer key that this database has not given out before; ``draw_first`` chooses where a table begins."""
+        return self._state.next_generated_key(table, draw_first)
+
+    def _row(self, table: Table, stored_key: bytes) -> Row | None:
+        if not table.rows_id:
+            return None
+        data = self._state.get(f"p{table.rows_id}", stored_key)
+        return None if data is None else decode_row(data)
+
+    def _tombstone(self, table: Table, stored_key: bytes) -> Row | None:
+        if not table.rows_id:
+            return None
+        has_some = self._has_tombstones.get(table.id)
+        if has_some is None:
+            has_some = self._has_tombstones[table.id] = self._state.entry_count(f"p{table.tombstones_id}") > 0
+        data = self._state.get(f"p{table.tombstones_id}", stored_key) if has_some else None
+        return None if data is None else decode_row(data)
+
+    # -- staging ------------------------------------------------------------------------------------------------
+
+    def put(
+        self,
+        table: Table,
+        key: Any,
+        stored_key: bytes,
+        record: dict[str, Any],
+        *,
+        changed: list[str] | None = None,
+        expires_at_ms: int | None = None,
+    ) -> None:
+        """Stage the whole record, which from now on belongs to this transaction; ``seal`` sets its times."""
+        staged = self._stage(table, key, stored_key)
+        staged.record = record
+        staged.changed = changed
+        staged.expires_at_ms = expires_at_ms
+
+    def delete(self, table: Table, key: Any, stored_key: bytes) -> None:
+        """Stage a delete; also of a record that is not here, as another node may know of it."""
+        self._stage(table, key, stored_key).record = None
+
+    def create_table(self, definition: Definition) -> Table:
+        """Stage a table. Raises ``TableExists``."""
+        if definition.name in self._tables:
+            raise TableExists(self._state.environment.name, definition.name)
+        return self._change_schema(
+            SchemaChange(
+                kind="create_table",
+                table=definition.name,
+                definition=definition,
+                table_id=self._state.reserve_table_id(),
+                is_local=definition.is_local,
+            )
+        )
+
+    def add_attribute(self, table: Table, attribute: Attribute) -> Table:
+        """Stage a new attribute at the end of the table; its index covers the records that are there already."""
+        is_local = table.definition.is_local
+        return self._change_schema(
+            SchemaChange(kind="add_attribute", table=table.name, attribute=attribute, is_local=is_local)
+        )
+
+    def drop_attribute(self, table: Table, name: str) -> Table:
+        return self._change_schema(SchemaChange(kind="drop_attribute", table=table.name, name=name))
+
+    def drop_table(self, table: Table) -> None:
+        """Stage a drop; to be staged alone, as nothing else may touch the table in this transaction."""
+        if table.name in self._staged:
+            raise SchemaConflict(f"Table '{table.name}' was written in the transaction that drops it")
+        self._schema_changes.append(SchemaChange(kind="drop_table", table=table.name))
+        del self._tables[table.name]
+
+    def _change_schema(self, change: SchemaChange) -> Table:
+        table = change.preview(self._tables.get(change.table), self._state.environment.name)
+        self._tables[table.name] = table
+        self._schema_changes.append(change)
+        return table
+
+    def _stage(self, table: Table, key: Any, stored_key: bytes) -> Staged:
+        of_table = self._staged.setdefault(table.name, {})
+        staged = of_table.get(stored_key)
+        if staged is None:
+            old = self._row(table, stored_key)
+            tombstone = None if old else self._tombstone(table, stored_key)
+            before = old or tombstone
+            if before is not None and before.ts > self._touched_us:
+                self._touched_us = before.ts
+            live = old is not None and not old.is_expired(self.now_ms)
+            old_record = table.visible(old.decode(), old.ts) if old is not None and live else None
+            staged = of_table[stored_key] = Staged(key, None, old, old_record, tombstone, None, None)
+        return staged
+
+    # -- sealing ------------------------------------------------------------------------------------------------
+
+    def seal(self) -> None:
+        """Work out all changes. Raises what refuses the transaction; nothing was put then."""
+        if not self._staged and not self._schema_changes:
+            return
+        state = self._state
+        self._ts, last_ts = tick(
+            now_us=self._now_us,
+            last_us=state.last_ts,
+            touched_us=self._touched_us,
+            skew_us_max=state.environment.settings.clock_skew_us_max,
+        )
+        state.check_room(self._schema_changes)
+        end = LogEnd(state.lseq, state.oseq, state.chain)
+        for is_local in (False, True):
+            changes = [change for change in self._schema_changes if self._stays_here(change) is is_local]
+            if changes:
+                payload = codec.encode([change.encoded(self._ts) for change in changes])
+                end = self._add_entry("schema", payload, [], end, is_local=is_local)
+        for is_local in (False, True):
+            names = [name for name in self._staged if self._has_local_records(self._tables[name]) is is_local]
+            if names:
+                writes, previous = self._plan_tables(names, end.lseq + 1, 0 if is_local else end.oseq + 1)
+                end = self._add_entry("tx", codec.encode(writes), previous, end, is_local=is_local)
+        state.last_ts = last_ts
+        state.lseq, state.oseq, state.chain = end
+
+    def _stays_here(self, change: SchemaChange) -> bool:
+        return self._is_local or not change.is_replicated
+
+    def _has_local_records(self, table: Table) -> bool:
+        return self._is_local or table.definition.is_local
+
+    def _add_entry(self, kind: Kind, payload: bytes, previous: list[int], end: "LogEnd", *, is_local: bool) -> "LogEnd":
+        bytes_max = self._state.environment.settings.entry_bytes_max
+        if len(payload) > bytes_max:
+            raise TransactionTooLarge(len(payload), bytes_max)
+        header, chain = encode_header(
+            origin=self._state.environment.origin,
+            oseq=0 if is_local else end.oseq + 1,
+            ts=self._ts,
+            kind=kind,
+            user=self._user,
+            operation=self._operation,
+            payload=payload,
+            previous_chain=end.chain,
+        )
+        stored = encode_stored(committed_at=self._now_us, previous=previous, header=header, payload=payload)
+        new_end = LogEnd(end.lseq + 1, end.oseq, end.chain) if is_local else LogEnd(end.lseq + 1, end.oseq + 1, chain)
+        self._entries.append((new_end.lseq, new_end.oseq, stored))
+        return new_end
+
+    def _plan_tables(self, names: Iterable[str], lseq: int, oseq: int) -> tuple[list[dict[str, Any]], list[int]]:
+        writes: list[dict[str, Any]] = []
+        previous: list[int] = []
+        for name in names:
+            planner = TablePlanner(self._state, self._tables[name], self._ts, lseq, oseq)
+            for stored_key, staged in self._staged[name].items():
+                writes.append(planner.plan(stored_key, staged))
+                before = staged.old or staged.tombstone
+                previous.append(before.lseq if before else 0)
+            self._plans.append(planner.result)
+        return writes, previous
+
+    # -- applying -----------------------------------------------------------------------------------------------
+
+    def apply(self) -> None:
+        """Put what was worked out. Whatever is raised here ends the whole LMDB transaction."""
+        for change in self._schema_changes:
+            self._state.apply_schema_change(change, self._ts)
+        for plan in self._plans:
+            self._state.apply_plan(plan)
+        self._state.append_log(self._entries)
+
+    @property
+    def ts(self) -> int:
+        """The transaction's time, known once it is sealed; 0 for one that changed nothing."""
+        return self._ts
