@@ -10,8 +10,8 @@ What must stay true:
 - A write is acknowledged, and an entry visible to readers, only once it is durable.
 - No transaction or cursor lives across an ``await``.
 
-In reading order: ``keys`` and ``codec`` (values as bytes), ``record`` and ``entry`` (what is stored), ``schema``, ``clock`` and
-``merge`` (pure rules), ``environment``, ``transaction`` (reading), ``write_transaction``, ``table_planner`` and ``write_state``
-(writing), ``database`` and ``commit_queue`` (group commit), ``catalog``; then ``table_writes``, ``planner`` and ``query`` (what
-requests mean), ``retention``, ``snapshot`` and ``checker``.
+In reading order: ``keys`` and ``codec`` (values as bytes), ``record`` and ``entry`` (what is stored), ``schema``,
+``clock`` and ``merge`` (pure rules), ``environment``, ``transaction`` (reading), ``write_transaction``,
+``table_planner`` and ``write_state`` (writing), ``database`` and ``commit_queue`` (group commit), ``catalog``; then
+``table_writes``, ``planner`` and ``query`` (what requests mean), ``retention``, ``snapshot`` and ``checker``.
 """

@@ -1,11 +1,11 @@
 """The databases of a node: found on disk, created, dropped, and closed with the node.
 
-A database's folder has an escaped form of its name: lower-case letters, digits, ``-`` and ``_`` stand for themselves, any
-other byte is ``%xx``, and a long name is cut and ends in a digest. So ``.``, ``..`` and pairs that differ in case only are
-folders of their own everywhere. The true name is stored inside.
+A database's folder has an escaped form of its name: lower-case letters, digits, ``-`` and ``_`` stand for themselves,
+any other byte is ``%xx``, and a long name is cut and ends in a digest. So ``.``, ``..`` and pairs that differ in case
+only are folders of their own everywhere. The true name is stored inside.
 
-A new database is made in a folder beside and renamed into place, a dropped one renamed away before it is removed: a crash
-leaves it wholly there or not at all.
+A new database is made in a folder beside and renamed into place, a dropped one renamed away before it is removed: a
+crash leaves it wholly there or not at all.
 """
 
 import logging

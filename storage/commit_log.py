@@ -1,9 +1,9 @@
 """The commit log of one database: append-only, in the order of arrival here.
 
 ``lseq`` counts the entries of *this* node's log from 1 and is never used again, not after trimming either. Every entry
-also bears its origin's own gap-free number (``oseq``); the *vector* says for each origin up to which all is applied, and
-moves in the commit of what it covers. The vector is kept at every 1,024th ``lseq``, so that a reader who wants what lies
-behind a vector finds the place without walking the whole log.
+also bears its origin's own gap-free number (``oseq``); the *vector* says for each origin up to which all is applied,
+and moves in the commit of what it covers. The vector is kept at every 1,024th ``lseq``, so that a reader who wants
+what lies behind a vector finds the place without walking the whole log.
 """
 
 from collections.abc import Iterator

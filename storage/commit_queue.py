@@ -1,8 +1,8 @@
 """Group commit: the writes of many tasks, one thread, one LMDB commit, one sync, one wake-up.
 
-A database has one dedicated commit thread, as LMDB ties a write transaction to its thread. It takes everything that waits,
-commits it together and answers all through a single wake-up of the event loop: the latency of one writer is one sync, the
-throughput of many is not bound by it. (The one file of this layer that awaits.)
+A database has one dedicated commit thread, as LMDB ties a write transaction to its thread. It takes everything that
+waits, commits it together and answers all through a single wake-up of the event loop: the latency of one writer is
+one sync, the throughput of many is not bound by it. (The one file of this layer that awaits.)
 """
 
 import logging
@@ -39,7 +39,9 @@ class CommitQueue:
         self._database = database
         self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
         self._unclaimed: dict[_Waiting, None] = {}
-        """What no commit has taken yet, oldest first. Taking out of it is atomic: commit thread or canceller, not both."""
+        """What no commit has taken yet, oldest first. Taking out of it is atomic: commit thread or canceller, not
+        both.
+        """
         self._is_closing = False
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -57,8 +59,8 @@ class CommitQueue:
     async def write(self, write: Write) -> Any:
         """Run ``write`` in the next commit; returns its function's value once that is durable.
 
-        Raises what refused it, ``Overloaded`` where the queue is too long, ``DatabaseClosed`` when the node is stopping.
-        Cancelling withdraws a write that no commit has taken; one that was taken finishes.
+        Raises what refused it, ``Overloaded`` where the queue is too long, ``DatabaseClosed`` when the node is
+        stopping. Cancelling withdraws a write that no commit has taken; one that was taken finishes.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._is_closing:

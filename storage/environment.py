@@ -19,9 +19,10 @@ Sub-databases are emptied and used again, never closed: closing a handle that a 
 what LMDB forbids. One process opens an environment once. All handles that exist are opened at the start; new ones come
 into being inside a write transaction and are known to others once it has committed.
 
-*Incarnation*: the random ``store`` id tells one life of a database from another. A new one is made when the database is
-created, and when it is found to be older than it should be: each start raises a counter in a small file beside the
-environment and then in it; where they differ, an older file was put back and re-used numbers must not look like old ones.
+*Incarnation*: the random ``store`` id tells one life of a database from another. A new one is made when the database
+is created, and when it is found to be older than it should be: each start raises a counter in a small file beside the
+environment and then in it; where they differ, an older file was put back and re-used numbers must not look like old
+ones.
 """
 
 import os
@@ -83,7 +84,9 @@ class Environment:
         return os.stat(self.path / "data.mdb").st_size
 
     def open_handle(self, txn: Any, name: str) -> Any:
-        """Create or open the sub-database ``name`` inside the write transaction ``txn``; private to it until committed."""
+        """Create or open the sub-database ``name`` inside the write transaction ``txn``; private to it until
+        committed.
+        """
         is_duplicates = name.startswith("i") or name in _FIXED_DUPLICATES
         try:
             return self.lmdb.open_db(name.encode(), txn=txn, dupsort=is_duplicates)

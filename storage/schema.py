@@ -1,10 +1,11 @@
 """Tables and attributes as values, their stored and logged form, and what a write needs to know of them.
 
-A ``Definition`` is what nodes share: it travels in schema entries. A ``Table`` is a definition at home in one environment:
-it adds the short ids of the sub-databases that hold its rows, tombstones and indexes, which differ per node.
+A ``Definition`` is what nodes share: it travels in schema entries. A ``Table`` is a definition at home in one
+environment: it adds the short ids of the sub-databases that hold its rows, tombstones and indexes, which differ per
+node.
 
-A dropped attribute of a dynamic table leaves a *drop mark*, the time of the drop: reads leave out values of it that were
-written before. Nothing rewrites a row under its old stamp, as one stamp means the same bytes on every node.
+A dropped attribute of a dynamic table leaves a *drop mark*, the time of the drop: reads leave out values of it that
+were written before. Nothing rewrites a row under its old stamp, as one stamp means the same bytes on every node.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Changes of the schema as values: staged like writes, logged as entries, applied inside the same commit.
 
-Creating tables and attributes travels to other nodes; drops are local entries. Stored form, one per change of an entry of
-kind ``schema``: ``{op, t table, d definition, a attribute, n attribute name}``.
+Creating tables and attributes travels to other nodes; drops are local entries. Stored form, one per change of an
+entry of kind ``schema``: ``{op, t table, d definition, a attribute, n attribute name}``.
 """
 
 from collections.abc import Mapping

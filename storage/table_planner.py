@@ -1,7 +1,7 @@
 """Turning one table's staged changes into puts, deletes and log writes: the hot loop of every write.
 
-All puts of a transaction are collected by sub-database, so that each is walked once and in order: sorted inserts share the
-pages they touch. Nothing here touches LMDB; whatever is refused is refused before the first put.
+All puts of a transaction are collected by sub-database, so that each is walked once and in order: sorted inserts
+share the pages they touch. Nothing here touches LMDB; whatever is refused is refused before the first put.
 """
 
 from hashlib import blake2b
@@ -142,7 +142,8 @@ class TablePlanner:
 
 
 def row_hash(stamp_bytes: bytes, stored_key: bytes, value: bytes) -> int:
-    """One visible row's share of its table's state digest: H(stamp, key, value) as a number; digests are sums modulo 2^128.
+    """One visible row's share of its table's state digest: H(stamp, key, value) as a number; digests are sums modulo
+    2^128.
 
     The stamp comes first as it is equal for all rows of an entry; the key's length keeps key and value apart.
     """

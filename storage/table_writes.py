@@ -1,8 +1,8 @@
 """Insert, update, upsert and delete: what a request for records means for a table. Used inside a write transaction.
 
-All of a request's records are one transaction. Updates replace top-level attributes; there is no deep merge. A dynamic
-table learns attributes from the records, in order of first appearance; in a schema-defined one undeclared attributes are
-stored but neither declared nor indexed. A key that occurs twice in a request is applied in order.
+All of a request's records are one transaction. Updates replace top-level attributes; there is no deep merge. A
+dynamic table learns attributes from the records, in order of first appearance; in a schema-defined one undeclared
+attributes are stored but neither declared nor indexed. A key that occurs twice in a request is applied in order.
 """
 
 import secrets
@@ -41,7 +41,8 @@ def write_records(
 ) -> Written:
     """Stage ``records`` by the rules of ``mode``. Raises ``StorageError`` types; nothing is written then.
 
-    The dictionaries are not changed. For ``update`` every record must carry its primary key: the caller has checked that.
+    The dictionaries are not changed. For ``update`` every record must carry its primary key: the caller has checked
+    that.
     """
     table = tx.table(table_name)
     if table.is_dynamic:

@@ -1,7 +1,7 @@
 """Reading: one consistent snapshot of a database. ``storage/write_transaction.py`` is the other half.
 
-A read transaction is short: it is opened, used and closed without an ``await`` between, as a reader that stays open keeps
-LMDB from reusing pages and makes the file grow. A long scan reads a page, closes, and goes on from its cursor.
+A read transaction is short: it is opened, used and closed without an ``await`` between, as a reader that stays open
+keeps LMDB from reusing pages and makes the file grow. A long scan reads a page, closes, and goes on from its cursor.
 
 The schema is cached by its version number, which is read in the same snapshot as the rows.
 """

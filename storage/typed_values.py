@@ -1,7 +1,7 @@
 """What a schema-defined table accepts: each value is checked, and for some types converted, when it is written.
 
-The *whole resulting record* is checked, after merging, and all failures are told at once. There is no coercion of scalars:
-the text ``"4"`` is no ``Int``. Dates, bytes and big integers are the exceptions, as JSON cannot write them.
+The *whole resulting record* is checked, after merging, and all failures are told at once. There is no coercion of
+scalars: the text ``"4"`` is no ``Int``. Dates, bytes and big integers are the exceptions, as JSON cannot write them.
 """
 
 import json

@@ -1,8 +1,8 @@
 """The state of one LMDB write transaction, shared by all client transactions that commit in it.
 
 Counters, positions, digests and the schema are read from the environment when the transaction begins and written back
-before it commits; nothing is kept across commits, as another process may have committed in between. A client transaction
-reads and moves this state in memory while it is sealed, and puts its changes while it is applied.
+before it commits; nothing is kept across commits, as another process may have committed in between. A client
+transaction reads and moves this state in memory while it is sealed, and puts its changes while it is applied.
 """
 
 from collections.abc import Callable
@@ -161,7 +161,9 @@ class WriteState:
         return table.with_attribute(change.attribute, index_id)
 
     def _build_index(self, table: Table, name: str, index_id: int) -> None:
-        """Index the records that are there. In a dynamic table none has the attribute, but for values that a drop hides."""
+        """Index the records that are there. In a dynamic table none has the attribute, but for values that a drop
+        hides.
+        """
         entries: list[tuple[bytes, bytes]] = []
         with self.txn.cursor(db=self._handle(f"p{table.rows_id}")) as cursor:
             for stored_key, data in cursor:

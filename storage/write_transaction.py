@@ -2,13 +2,12 @@
 
 A transaction is a plain function run on the database's commit thread, in three steps:
 
-1. it *stages* its changes: reads see what was staged before, nothing is put yet;
-2. ``seal`` works out everything the changes mean (time, encoded records, log entry, index entries, digests) and checks it;
-3. ``apply`` puts it.
+1. it *stages* its changes: reads see what was staged before, nothing is put yet; 2. ``seal`` works out everything the
+changes mean (time, encoded records, log entry, index entries, digests) and checks it; 3. ``apply`` puts it.
 
-A transaction that is refused, in step 1 or 2, has touched nothing, so all that wait share one LMDB transaction without a
-child transaction for each. An error in step 3 can only be the environment's (map or disk full, a damaged file), and
-ends the whole LMDB transaction: see ``storage/database.py``.
+A transaction that is refused, in step 1 or 2, has touched nothing, so all that wait share one LMDB transaction
+without a child transaction for each. An error in step 3 can only be the environment's (map or disk full, a damaged
+file), and ends the whole LMDB transaction: see ``storage/database.py``.
 """
 
 from collections.abc import Callable, Iterable, Mapping

@@ -1,5 +1,6 @@
-"""The four layers import one way: storage <- replication <- ops <- node. A log exists without peers, peers without an API, an
-API without a process."""
+"""The four layers import one way: storage <- replication <- ops <- node. A log exists without peers, peers without an
+API, an API without a process.
+"""
 
 import ast
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ def imported(tree: ast.AST) -> Iterator[tuple[str, int]]:
             yield node.module or "", node.lineno
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", list(modules()), ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_module_imports_no_layer_above_its_own(path: Path) -> None:
     layer = LAYERS.index(path.relative_to(ROOT).parts[0])
     upward = [
@@ -36,7 +37,7 @@ def test_a_module_imports_no_layer_above_its_own(path: Path) -> None:
     assert not upward
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", list(modules()), ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_stand_at_the_top_of_a_module(path: Path) -> None:
     tree = ast.parse(path.read_text())
     hidden = [
