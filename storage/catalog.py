@@ -12,25 +12,29 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote
 
 import trio
 
 from storage.clock import WallClock, wall_clock
 from storage.commit_queue import CommitQueue
-from storage.database import Database, Write, WriteFunction
-from storage.environment import Environment
+from storage.database import Database, Maintenance, MaintenanceFunction, Write, WriteFunction
+from storage.environment import Environment, sync_folder
 from storage.errors import DatabaseError, DatabaseExists, DatabaseNotFound, NotOpened
 from storage.settings import StorageSettings
 
 log = logging.getLogger("storage")
 
 FOLDER_NAME_MAX: Final = 120
+NAME_FILE: Final = "name"
+"""Beside the environment: the true name, as the folder's is escaped."""
 _PLAIN: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_")
 _NEW: Final = ".new-"
 _DROPPED: Final = ".dropped-"
@@ -93,6 +97,10 @@ class Catalog:
         write = Write(function=function, user=user, operation=operation, is_local=is_local)
         return await self._get(name).queue.write(write)
 
+    async def maintain(self, name: str, function: MaintenanceFunction) -> Any:
+        """Run a chunk of upkeep of database ``name`` in its next commit; its value, once that is durable."""
+        return await self._get(name).queue.write(Maintenance(function=function))
+
     async def create(self, name: str) -> Database:
         """Raises ``DatabaseExists``."""
         async with self._changing:
@@ -108,7 +116,7 @@ class Catalog:
             path = self.settings.path / folder_of(name)
             doomed = self.settings.path / f"{_DROPPED}{uuid.uuid4().hex}"
             os.rename(path, doomed)
-            _sync_folder(self.settings.path)
+            sync_folder(self.settings.path)
             await trio.to_thread.run_sync(shutil.rmtree, doomed)
 
     async def open_all(self) -> None:
@@ -136,7 +144,7 @@ class Catalog:
     async def _open(self, name: str) -> Database:
         path = self.settings.path / folder_of(name)
         if not path.exists():
-            _make_folder(path, self.settings, self._node, name)
+            make_folder(path, name, partial(_make_environment, settings=self.settings, node=self._node, name=name))
         environment = Environment(path, self.settings, node=self._node, name=name)
         database = Database(environment, self._clock)
         opened = _Opened(database, CommitQueue(database), trio.CancelScope(), trio.Event())
@@ -156,7 +164,8 @@ async def _serve(opened: _Opened, *, task_status: trio.TaskStatus[None]) -> None
         with opened.scope:
             await opened.queue.run(task_status=task_status)
     finally:
-        opened.database.close()
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(opened.database.close)
         opened.done.set()
 
 
@@ -175,29 +184,30 @@ async def open_catalog(
 
 
 def read_name(folder: Path) -> str:
-    """A database's true name, from the file beside its environment."""
+    """A database's true name, from the file beside its environment; without one, what the folder's name stands for."""
     try:
-        return (folder / "name").read_text(encoding="utf-8")
+        return (folder / NAME_FILE).read_text(encoding="utf-8")
     except FileNotFoundError:
-        return folder.name
+        return unquote(folder.name)
 
 
-def _make_folder(path: Path, settings: StorageSettings, node: str, name: str) -> None:
-    """Make the environment beside, whole and durable, then rename it into place."""
+def _make_environment(path: Path, *, settings: StorageSettings, node: str, name: str) -> None:
+    Environment(path, settings, node=node, name=name).close()
+
+
+def make_folder(path: Path, name: str, fill: Callable[[Path], None]) -> None:
+    """A database's folder at ``path``: made beside and filled by ``fill``, durable, then renamed into place."""
     temporary = path.parent / f"{_NEW}{uuid.uuid4().hex}"
-    Environment(temporary, settings, node=node, name=name).close()
-    with open(temporary / "name", "w", encoding="utf-8") as file:
-        file.write(name)
-        file.flush()
-        os.fsync(file.fileno())
-    _sync_folder(temporary)
-    os.rename(temporary, path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    temporary.mkdir(parents=True)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        fill(temporary)
+        with open(temporary / NAME_FILE, "w", encoding="utf-8") as file:
+            file.write(name)
+            file.flush()
+            os.fsync(file.fileno())
+        sync_folder(temporary)
+        os.rename(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync_folder(path.parent)

@@ -15,6 +15,25 @@ from storage.environment import Environment
 from storage.errors import LogTrimmed
 
 VECTOR_EVERY: Final = 1024
+HEAD_KEY: Final = b"head"
+"""In ``meta``."""
+
+
+class Head(NamedTuple):
+    """What every commit moves: version of the schema, last ``ts`` given out, last ``lseq``."""
+
+    schema_version: int
+    last_ts: int
+    lseq: int
+
+    def encoded(self) -> bytes:
+        return b"".join(number.to_bytes(8) for number in self)
+
+    @classmethod
+    def decoded(cls, data: bytes | None) -> "Head":
+        if data is None:
+            return cls(0, 0, 0)
+        return cls(*(int.from_bytes(data[at : at + 8]) for at in (0, 8, 16)))
 
 
 class Position(NamedTuple):
@@ -65,16 +84,19 @@ class CommitLog:
         Raises ``LogTrimmed`` when entries behind ``after`` are gone.
         """
         with self._txn.cursor(db=self._handles["log"]) as cursor:
-            if not cursor.set_range((after + 1).to_bytes(8)):
+            following = int.from_bytes(cursor.key()) if cursor.set_range((after + 1).to_bytes(8)) else self._end() + 1
+            if following > after + 1:
+                raise LogTrimmed(f"the log begins at {following}, behind {after}")
+        read_bytes = 0
+        for entry, stored_bytes in self._walk(after + 1):
+            yield entry
+            read_bytes += stored_bytes
+            if bytes_max is not None and read_bytes >= bytes_max:
                 return
-            if after and int.from_bytes(cursor.key()) > after + 1:
-                raise LogTrimmed(f"the log begins at {self.first()}, behind {after}")
-            read_bytes = 0
-            for key, data in cursor:
-                yield decode_stored(int.from_bytes(key), data)
-                read_bytes += len(data)
-                if bytes_max is not None and read_bytes >= bytes_max:
-                    return
+
+    def read_from(self, lseq: int = 0) -> Iterator[Entry]:
+        """Entries with this ``lseq`` or a greater one, oldest first, as far back as there are any."""
+        return (entry for entry, _ in self._walk(lseq))
 
     def read_before(self, before: int | None = None) -> Iterator[Entry]:
         """Entries with ``lseq < before`` (all where None), newest first."""
@@ -86,6 +108,18 @@ class CommitLog:
             if is_placed:
                 for key, data in cursor.iterprev():
                     yield decode_stored(int.from_bytes(key), data)
+
+    def _walk(self, lseq: int) -> Iterator[tuple[Entry, int]]:
+        """Entries from ``lseq`` on, each with its stored bytes."""
+        with self._txn.cursor(db=self._handles["log"]) as cursor:
+            if cursor.set_range(lseq.to_bytes(8)):
+                for key, data in cursor:
+                    yield decode_stored(int.from_bytes(key), data), len(data)
+
+    def _end(self) -> int:
+        """The last ``lseq`` given out, whether or not its entry is still here."""
+        head = self._txn.get(HEAD_KEY, db=self._handles["meta"])
+        return Head.decoded(head).lseq
 
     def positions(self) -> dict[int, Position]:
         """Short id -> position, of every origin known here."""

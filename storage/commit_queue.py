@@ -14,7 +14,7 @@ from typing import Any, Final
 import outcome
 import trio
 
-from storage.database import Database, Outcome, Write
+from storage.database import Database, Maintenance, Outcome, Write
 from storage.errors import DatabaseClosed, Overloaded
 
 log = logging.getLogger("storage")
@@ -27,7 +27,7 @@ GROUP_WRITES_MAX: Final = 1000
 class _Waiting:
     """A write and the task that waits for it."""
 
-    write: Write
+    write: Write | Maintenance
     task: trio.lowlevel.Task
     since_s: float
 
@@ -56,7 +56,7 @@ class CommitQueue:
                 self._is_closing = True
                 self._queue.put(None)
 
-    async def write(self, write: Write) -> Any:
+    async def write(self, write: Write | Maintenance) -> Any:
         """Run ``write`` in the next commit; returns its function's value once that is durable.
 
         Raises what refused it, ``Overloaded`` where the queue is too long, ``DatabaseClosed`` when the node is
@@ -66,8 +66,7 @@ class CommitQueue:
         if self._is_closing:
             raise DatabaseClosed(f"Database '{self._database.name}' is closed")
         now_s = trio.current_time()
-        oldest = next(iter(self._unclaimed), None)
-        if oldest is not None and now_s - oldest.since_s > self._database.environment.settings.queue_wait_s_max:
+        if now_s - self._oldest_since_s(now_s) > self._database.environment.settings.queue_wait_s_max:
             raise Overloaded
         waiting = _Waiting(write, trio.lowlevel.current_task(), now_s)
         self._unclaimed[waiting] = None
@@ -78,6 +77,14 @@ class CommitQueue:
             return trio.lowlevel.Abort.SUCCEEDED if is_ours else trio.lowlevel.Abort.FAILED
 
         return await trio.lowlevel.wait_task_rescheduled(withdraw)
+
+    def _oldest_since_s(self, now_s: float) -> float:
+        """Since when the oldest write waits; now where none does."""
+        try:
+            oldest = next(iter(self._unclaimed), None)
+        except RuntimeError:
+            return now_s  # the commit thread took some between the two calls, so the queue moves
+        return now_s if oldest is None else oldest.since_s
 
     async def _run_thread(self, token: trio.lowlevel.TrioToken) -> None:
         """One thread for the life of the queue, with a limiter of its own: no other work can take its place."""

@@ -5,7 +5,8 @@ What is stored under an ``lseq`` is
     u32 length of local part | local part | u32 length of header | header | payload
 
 each part CBOR. *Header and payload* are made once at the origin and never change: they are relayed byte for byte. What
-differs per node (commit time here, the previous ``lseq`` of each record) is the local part, beside them.
+differs per node (commit time here, the previous ``lseq`` of each record) is the local part, beside them. A *reduced* entry
+says so there: its payload lost some writes, its header and so its place in the chain are whole.
 
 Header: ``o`` [node name, store id] of the origin, ``n`` oseq (0: local only), ``ts``, ``user``, ``k`` kind, ``q``
 operation as requested, ``pd`` digest of the payload, ``ch`` chain digest = H(previous entry's ``ch`` of this origin,
@@ -18,6 +19,7 @@ record's CBOR as a byte string, so that storing a write decodes no record. Kind 
 """
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
@@ -64,13 +66,17 @@ class Header:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """A stored entry. ``previous`` holds, write by write, the ``lseq`` that wrote the record before (0: none here)."""
+    """A stored entry. ``previous`` holds, write by write, the ``lseq`` that wrote the record before (0: none here).
+
+    ``is_reduced``: part of the payload is gone, so it no longer has the digest that the header names.
+    """
 
     lseq: int
     committed_at: int
     previous: tuple[int, ...]
     header: Header
     payload: bytes = field(repr=False)
+    is_reduced: bool = False
 
     def writes(self) -> list[dict[str, Any]]:
         """The decoded payload."""
@@ -108,9 +114,27 @@ def chain_digest(previous_chain: bytes, fields: dict[str, Any]) -> bytes:
     return digest(previous_chain, codec.encode({name: value for name, value in fields.items() if name != "ch"}))
 
 
-def encode_stored(*, committed_at: int, previous: list[int], header: bytes, payload: bytes) -> bytes:
-    local = codec.encode([committed_at, previous])
+def encode_stored(
+    *, committed_at: int, previous: list[int], header: bytes, payload: bytes, is_reduced: bool = False
+) -> bytes:
+    local = codec.encode([committed_at, previous, True] if is_reduced else [committed_at, previous])
     return b"".join((_LENGTH.pack(len(local)), local, _LENGTH.pack(len(header)), header, payload))
+
+
+def encode_reduced(entry: Entry, keep: Callable[[dict[str, Any]], bool]) -> bytes | None:
+    """The stored form of ``entry`` with only the writes (or schema changes) that ``keep`` wants; None: it loses nothing."""
+    writes = entry.writes()
+    previous = entry.previous or (0,) * len(writes)
+    kept = [(write, before) for write, before in zip(writes, previous, strict=True) if keep(write)]
+    if len(kept) == len(writes):
+        return None
+    return encode_stored(
+        committed_at=entry.committed_at,
+        previous=[before for _, before in kept] if entry.previous else [],
+        header=entry.header.raw,
+        payload=codec.encode([write for write, _ in kept]),
+        is_reduced=True,
+    )
 
 
 def decode_header(raw: bytes) -> Header:
@@ -140,11 +164,16 @@ def decode_stored(lseq: int, data: bytes) -> Entry:
     except struct.error as error:
         raise Corrupt(f"log entry {lseq} is too short: {error}") from error
     payload_at = header_at + _LENGTH.size + header_bytes
-    committed_at, previous = codec.decode(data[_LENGTH.size : header_at])
+    try:
+        committed_at, previous, *reduced = codec.decode(data[_LENGTH.size : header_at])
+        links = tuple(previous)
+    except (TypeError, ValueError) as error:
+        raise Corrupt(f"local part of log entry {lseq} is damaged: {error}") from error
     return Entry(
         lseq=lseq,
         committed_at=committed_at,
-        previous=tuple(previous),
+        previous=links,
         header=decode_header(data[header_at + _LENGTH.size : payload_at]),
         payload=data[payload_at:],
+        is_reduced=bool(reduced),
     )

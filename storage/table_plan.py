@@ -37,3 +37,8 @@ class TablePlan:
     expiry_adds: list[tuple[bytes, bytes]]
     expiry_removes: list[tuple[bytes, bytes]]
     digest_change: int = 0
+
+    @classmethod
+    def empty(cls, table: Table) -> "TablePlan":
+        names = table.index_ids
+        return cls(table, [], [], [], [], {name: [] for name in names}, {name: [] for name in names}, [], [])

@@ -4,10 +4,11 @@ All puts of a transaction are collected by sub-database, so that each is walked 
 share the pages they touch. Nothing here touches LMDB; whatever is refused is refused before the first put.
 """
 
+from datetime import datetime
 from hashlib import blake2b
 from typing import Any, Final
 
-from storage import codec, keys
+from storage import codec
 from storage.clock import milliseconds
 from storage.entry import DIGEST_BYTES
 from storage.index import entries_of, is_same
@@ -17,6 +18,8 @@ from storage.table_plan import Staged, TablePlan
 from storage.typed_values import conform, time_value
 from storage.write_state import WriteState
 
+EXPIRY_MS_MAX: Final = (1 << 53) - 1
+"""Far beyond any date, and exact in every client."""
 _ABSENT: Final = object()
 
 
@@ -39,9 +42,7 @@ class TablePlanner:
         self._indexed = frozenset(table.index_ids)
         expiration_s = table.definition.expiration_s
         self._default_expiry_ms = None if expiration_s is None else int(ts / 1000 + expiration_s * 1000)
-        self.result = TablePlan(
-            table, [], [], [], [], {n: [] for n in table.index_ids}, {n: [] for n in table.index_ids}, [], []
-        )
+        self.result = TablePlan.empty(table)
 
     def plan(self, stored_key: bytes, staged: Staged) -> dict[str, Any]:
         """Add the change to the plan; returns it as a write of the log entry's payload."""
@@ -58,6 +59,7 @@ class TablePlanner:
 
     def _plan_put(self, stored_key: bytes, staged: Staged, record: dict[str, Any], write: dict[str, Any]) -> None:
         old_record = staged.old_record
+        codec.check_nesting(record)
         for name, now in self._created:
             record[name] = now if old_record is None else old_record.get(name, now)
         for name, now in self._updated:
@@ -77,13 +79,13 @@ class TablePlanner:
             write["x"] = expires_at_ms
             head = encode_head(self._ts, self._environment.origin_id, self._oseq, self._lseq, expires_at_ms)
             plan.rows.append((stored_key, head + value))
-            plan.expiry_adds.append((self._expiry_key(expires_at_ms), stored_key))
+            plan.expiry_adds.append((expiry_key(expires_at_ms, self._table.id), stored_key))
         if staged.tombstone is not None:
             plan.removed_tombstones.append(stored_key)
         if staged.old is None:
             self._add_entries(stored_key, record)
         else:
-            self._forget(stored_key, staged.old)
+            forget_row(self.result, self._state, stored_key, staged.old)
             self._replace_entries(stored_key, self._old_visible(staged), record)
 
     def _plan_delete(self, stored_key: bytes, staged: Staged) -> None:
@@ -91,7 +93,7 @@ class TablePlanner:
         plan.tombstones.append((stored_key, self._head + codec.encode(staged.key)))
         if staged.old is not None:
             plan.removed_rows.append(stored_key)
-            self._forget(stored_key, staged.old)
+            forget_row(self.result, self._state, stored_key, staged.old)
             self._replace_entries(stored_key, self._old_visible(staged), {})
 
     def _old_visible(self, staged: Staged) -> dict[str, Any]:
@@ -114,31 +116,31 @@ class TablePlanner:
             old_value, new_value = old.get(name, _ABSENT), new.get(name, _ABSENT)
             if is_same(old_value, new_value):
                 continue
-            before, after = entries_of(old_value), entries_of(new_value)
-            plan.index_removes[name].extend((entry, stored_key) for entry in before if entry not in after)
-            plan.index_adds[name].extend((entry, stored_key) for entry in after if entry not in before)
-
-    def _forget(self, stored_key: bytes, old: Row) -> None:
-        """Take the old row out of the digest, or out of the expiry order."""
-        if old.expires_at_ms is None:
-            stamp_bytes = self._state.stamp_bytes(old.ts, old.origin, old.oseq)
-            self.result.digest_change -= row_hash(stamp_bytes, stored_key, old.value) if old.oseq else 0
-        else:
-            self.result.expiry_removes.append((self._expiry_key(old.expires_at_ms), stored_key))
+            before, after = set(entries_of(old_value)), set(entries_of(new_value))
+            plan.index_removes[name].extend((entry, stored_key) for entry in before - after)
+            plan.index_adds[name].extend((entry, stored_key) for entry in after - before)
 
     def _expiry(self, staged: Staged, record: dict[str, Any]) -> int | None:
-        if staged.expires_at_ms is not None:
-            return staged.expires_at_ms
-        attribute = self._table.expires_at_attribute
-        if attribute is not None:
-            at = keys.encode_scalar(record.get(attribute))
-            if at is not None and at.startswith(keys.NUMBER):
-                value = record[attribute]
-                return int(value if isinstance(value, int | float) else value.timestamp() * 1000)
-        return self._default_expiry_ms
+        """When the record expires; an instant outside of what can be stored is taken as the nearest that can."""
+        expires_at_ms: int | float | None = staged.expires_at_ms
+        if expires_at_ms is None and self._table.expires_at_attribute is not None:
+            value = record.get(self._table.expires_at_attribute)
+            expires_at_ms = value.timestamp() * 1000 if isinstance(value, datetime) else value
+        if type(expires_at_ms) not in (int, float) or expires_at_ms is None or expires_at_ms != expires_at_ms:
+            return self._default_expiry_ms
+        return int(min(max(expires_at_ms, 0), EXPIRY_MS_MAX))
 
-    def _expiry_key(self, expires_at_ms: int) -> bytes:
-        return expires_at_ms.to_bytes(8) + self._table.id.to_bytes(4)
+
+def expiry_key(expires_at_ms: int, table_id: int) -> bytes:
+    return expires_at_ms.to_bytes(8) + table_id.to_bytes(4)
+
+
+def forget_row(plan: TablePlan, state: WriteState, stored_key: bytes, row: Row) -> None:
+    """Take a row that goes out of the digest, or out of the expiry order."""
+    if row.expires_at_ms is not None:
+        plan.expiry_removes.append((expiry_key(row.expires_at_ms, plan.table.id), stored_key))
+    elif row.oseq and row.is_resident:
+        plan.digest_change -= row_hash(state.stamp_bytes(row.ts, row.origin, row.oseq), stored_key, row.value)
 
 
 def row_hash(stamp_bytes: bytes, stored_key: bytes, value: bytes) -> int:

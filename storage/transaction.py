@@ -9,33 +9,17 @@ The schema is cached by its version number, which is read in the same snapshot a
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Final, NamedTuple, Self
+from typing import Any, Final, Self
 
 from storage import codec, keys
-from storage.commit_log import CommitLog
+from storage.commit_log import HEAD_KEY, CommitLog, Head
 from storage.environment import Environment
 from storage.errors import TableNotFound
 from storage.record import Row, decode_row
 from storage.schema import Table
 
-HEAD_KEY: Final = b"head"
-
-
-class Head(NamedTuple):
-    """What every commit moves: version of the schema, last ``ts`` given out, last ``lseq``."""
-
-    schema_version: int
-    last_ts: int
-    lseq: int
-
-    def encoded(self) -> bytes:
-        return b"".join(number.to_bytes(8) for number in self)
-
-    @classmethod
-    def decoded(cls, data: bytes | None) -> "Head":
-        if data is None:
-            return cls(0, 0, 0)
-        return cls(*(int.from_bytes(data[at : at + 8]) for at in (0, 8, 16)))
+HIDDEN_KEY: Final = b"hidden:"
+"""In ``meta``, with a table id behind it: commit time (u64) before which the table's history is not shown any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +71,7 @@ class ReadTransaction:
         self.environment = environment
         self.now_ms = now_ms
         self._cache = cache
-        self.txn = environment.lmdb.begin()
+        self.txn = environment.begin_read()
 
     def __enter__(self) -> Self:
         return self
@@ -95,7 +79,7 @@ class ReadTransaction:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.txn.abort()
+        self.environment.end_read(self.txn)
 
     def head(self) -> Head:
         return Head.decoded(self.txn.get(HEAD_KEY, db=self.environment.handles["meta"]))

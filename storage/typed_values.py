@@ -102,6 +102,8 @@ def _conformed_object(attribute: Attribute, value: Any, path: str, problems: lis
 
 def _integer(low: int, high: int) -> Callable[[Any], int]:
     def convert(value: Any) -> int:
+        if type(value) is float and value.is_integer():
+            value = int(value)
         if type(value) is int and low <= value <= high:
             return value
         raise Unfit

@@ -5,12 +5,13 @@ before it commits; nothing is kept across commits, as another process may have c
 transaction reads and moves this state in memory while it is sealed, and puts its changes while it is applied.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 from storage import codec
-from storage.commit_log import VECTOR_EVERY, Position
+from storage.commit_log import HEAD_KEY, VECTOR_EVERY, Head, Position
+from storage.entry import Origin
 from storage.environment import Environment
 from storage.errors import TooManyTables
 from storage.index import entries_of
@@ -18,7 +19,7 @@ from storage.record import decode_row
 from storage.schema import Table
 from storage.schema_change import SchemaChange
 from storage.table_plan import TablePlan
-from storage.transaction import HEAD_KEY, Head, Schema, SchemaCache
+from storage.transaction import HIDDEN_KEY, Schema, SchemaCache
 
 DIGEST_MODULUS: Final = 1 << 128
 FEW: Final = 8
@@ -31,30 +32,43 @@ class WriteState:
     def __init__(self, environment: Environment, cache: SchemaCache) -> None:
         self.environment = environment
         self._cache = cache
-        self.txn = environment.lmdb.begin(write=True)
         self._handles: dict[str, Any] = environment.handles
         self._new_handles: dict[str, Any] = {}
-        meta = self._handles["meta"]
-        head = Head.decoded(self.txn.get(HEAD_KEY, db=meta))
-        self._schema = cache.get(environment, self.txn, head.schema_version)
+        self._origin_bytes: dict[int, bytes] = {}
+        self._digests: dict[int, int] = {}
+        self._sequences: dict[int, int] = {}
+        self._pool: dict[str, list[Any]] | None = None
+        self._has_changes = False
+        self.txn = environment.lmdb.begin(write=True)
+        try:
+            self._load()
+        except BaseException:
+            self.txn.abort()
+            raise
+
+    def _load(self) -> None:
+        head = Head.decoded(self.txn.get(HEAD_KEY, db=self._handles["meta"]))
+        self._schema = self._cache.get(self.environment, self.txn, head.schema_version)
         self.tables: dict[str, Table] = dict(self._schema.tables)
         self._schema_version = head.schema_version
         self.last_ts = head.last_ts
         self.lseq = head.lseq
         self._positions = self._read_positions()
-        own = self._positions[environment.origin_id]
+        own = self._positions[self.environment.origin_id]
         self.oseq = own.oseq
         self.chain = own.chain
-        self._origin_bytes: dict[int, bytes] = {}
-        self._digests: dict[int, int] = {}
-        self._sequences: dict[int, int] = {}
-        self._pool: dict[str, list[Any]] | None = None
 
     # -- reading --------------------------------------------------------------------------------------------------
 
     def get(self, handle: str, key: bytes) -> bytes | None:
         data: bytes | None = self.txn.get(key, db=self._handle(handle))
         return data
+
+    def keys_of(self, table: Table) -> Iterator[bytes]:
+        """Stored primary keys of a table's rows, in order; nothing may be put while this is walked."""
+        if table.rows_id:
+            with self.txn.cursor(db=self._handle(f"p{table.rows_id}")) as cursor:
+                yield from cursor.iternext(values=False)
 
     def entry_count(self, handle: str) -> int:
         return int(self.txn.stat(self._handle(handle))["entries"])
@@ -100,6 +114,7 @@ class WriteState:
         """Append ``(lseq, own position after it, stored bytes)``, and the vector where one is due."""
         log = self._handles["log"]
         for lseq, oseq, stored in entries:
+            self._has_changes = True
             self.txn.put(lseq.to_bytes(8), stored, db=log, append=True)
             if lseq % VECTOR_EVERY == 0:
                 vector = [[*position.origin, position.oseq] for position in self._positions.values()]
@@ -109,6 +124,7 @@ class WriteState:
 
     def apply_plan(self, plan: TablePlan) -> None:
         """Put and delete what a table's plan collected."""
+        self._has_changes = True
         table = self.tables[plan.table.name]
         rows, tombstones = f"p{table.rows_id}", f"p{table.tombstones_id}"
         for name, removed in plan.index_removes.items():
@@ -182,6 +198,7 @@ class WriteState:
             self.txn.delete(table_key, db=self._handles[name])
         self._digests.pop(table.id, None)
         self._sequences.pop(table.id, None)
+        self.txn.delete(HIDDEN_KEY + table_key, db=self._handles["meta"])
         with self.txn.cursor(db=self._handles["expiry"]) as cursor:
             stale = [key for key in cursor.iternext_nodup(keys=True, values=False) if key[8:] == table_key]
         for key in stale:
@@ -208,6 +225,44 @@ class WriteState:
     def _remove_duplicates(self, handle: str, items: list[tuple[bytes, bytes]]) -> None:
         for key, value in items:
             self.txn.delete(key, value, db=self._handle(handle))
+
+    # -- upkeep, see storage/maintenance.py -----------------------------------------------------------------------
+
+    def cursor(self, handle: str) -> Any:
+        """A cursor for reading; use as a context manager, and change nothing that it walks before it is done."""
+        return self.txn.cursor(db=self._handle(handle))
+
+    def put(self, handle: str, key: bytes, value: bytes) -> None:
+        self._has_changes = True
+        self.txn.put(key, value, db=self._handle(handle))
+
+    def delete(self, handle: str, key: bytes, value: bytes = b"") -> None:
+        """Delete a key, or one of its values in a ``dupsort`` sub-database."""
+        self._has_changes = True
+        self.txn.delete(key, value, db=self._handle(handle))
+
+    def table_of(self, table_id: int) -> Table | None:
+        """The table with this id, None once it was dropped."""
+        return next((table for table in self.tables.values() if table.id == table_id), None)
+
+    def floor(self, origin_id: int) -> int:
+        """Highest position of an origin that the log no longer serves in full."""
+        return self._positions[origin_id].floor
+
+    def raise_floors(self, floors: Mapping[Origin, int]) -> None:
+        """Move the floors of these origins up to the given positions, never down."""
+        for origin_id, position in self._positions.items():
+            floor = floors.get(position.origin, 0)
+            if floor > position.floor:
+                self._positions[origin_id] = raised = position._replace(floor=floor)
+                self.put("origins", origin_id.to_bytes(4), raised.encoded())
+
+    def mark_incomplete(self, table: Table) -> None:
+        """Note that rows of ``table`` were removed for reasons of this node alone."""
+        if table.complete:
+            self._schema_version += 1
+            self._has_changes = True
+            self._store_table(replace(table, complete=False))
 
     # -- sub-databases --------------------------------------------------------------------------------------------
 
@@ -241,7 +296,13 @@ class WriteState:
     # -- ending ---------------------------------------------------------------------------------------------------
 
     def commit(self) -> None:
-        """Write the state back and commit; when this returns everything is durable and visible."""
+        """Write the state back and commit; when this returns everything is durable and visible.
+
+        Where every transaction was refused or changed nothing, there is nothing to commit and nothing to sync.
+        """
+        if not self._has_changes:
+            self.abort()
+            return
         meta = self._handles["meta"]
         self.txn.put(HEAD_KEY, Head(self._schema_version, self.last_ts, self.lseq).encoded(), db=meta)
         own = self._positions[self.environment.origin_id]
@@ -254,8 +315,7 @@ class WriteState:
             self.txn.put(table_id.to_bytes(4), following.to_bytes(8), db=self._handles["sequences"])
         if self._pool is not None:
             self.txn.put(b"pool", codec.encode(self._pool), db=meta)
-        self.txn.commit()
-        self.environment.handles.update(self._new_handles)
+        self.environment.commit(self.txn, self._new_handles)
         if self._schema_version != self._schema.version:
             self._cache.newest = Schema.of(self._schema_version, iter(self.tables.values()))
 

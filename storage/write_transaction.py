@@ -10,7 +10,7 @@ without a child transaction for each. An error in step 3 can only be the environ
 file), and ends the whole LMDB transaction: see ``storage/database.py``.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from storage import codec
@@ -76,6 +76,15 @@ class WriteTransaction:
             return None
         return table.visible(row.decode(), row.ts)
 
+    def records(self, table: Table) -> Iterator[dict[str, Any]]:
+        """All live records of a table as this transaction has left them, staged ones first. Not to be changed in place."""
+        staged = self._staged.get(table.name, {})
+        yield from (change.record for change in staged.values() if change.record is not None)
+        for stored_key in self._state.keys_of(table):
+            record = None if stored_key in staged else self.record(table, stored_key)
+            if record is not None:
+                yield record
+
     def exists(self, table: Table, stored_key: bytes) -> bool:
         """Whether ``record`` would find one, without decoding it."""
         staged = self._staged.get(table.name, {}).get(stored_key)
@@ -117,6 +126,8 @@ class WriteTransaction:
     ) -> None:
         """Stage the whole record, which from now on belongs to this transaction; ``seal`` sets its times."""
         staged = self._stage(table, key, stored_key)
+        if staged.record is not None and staged.changed is not None and changed is not None:
+            changed = list(dict.fromkeys((*staged.changed, *changed)))
         staged.record = record
         staged.changed = changed
         staged.expires_at_ms = expires_at_ms
@@ -126,9 +137,11 @@ class WriteTransaction:
         self._stage(table, key, stored_key).record = None
 
     def create_table(self, definition: Definition) -> Table:
-        """Stage a table. Raises ``TableExists``."""
+        """Stage a table. Raises ``TableExists``, ``SchemaConflict`` where this transaction dropped one of the name."""
         if definition.name in self._tables:
             raise TableExists(self._state.environment.name, definition.name)
+        if definition.name in self._state.tables:
+            raise SchemaConflict(f"Table '{definition.name}' was dropped in the transaction that creates it")
         return self._change_schema(
             SchemaChange(
                 kind="create_table",
