@@ -1,0 +1,189 @@
+"""Building the layers of one node: the only place that knows all four.
+
+Constructs, starts nothing: ``lifetime`` decides what runs when, and in which order it ends.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import cast
+from urllib.parse import urlsplit
+
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
+
+from node.certificate_pairs import CertificatePair, configured_pairs, own_pair
+from node.certificates import NodeCertificates, ensure_certificates
+from node.configuration import Configuration
+from node.errors import StartError
+from node.ports import ListenAddress
+from node.server_tls import HTTP1_ALPN, HTTP2_ALPN, ServerTls
+from node.settings import Settings, TlsFiles
+from node.token_keys import TokenKeyPair, TokenKeys, TokenKeysUnusable
+from ops.authentication import Authenticator
+from ops.context import Jobs, NodeControl, Services
+from ops.dispatch import OperationsDispatcher
+from ops.http_server import HttpServer
+from ops.jobs import JobRunner
+from ops.passwords import Passwords
+from ops.reference import OPERATIONS
+from ops.serving_settings import Address, ServingSettings
+from ops.settings import HashFunction, OpsSettings
+from ops.tokens import KeysUnreadable, Tokens
+from storage.catalog import Catalog
+from storage.clock import wall_clock
+
+
+class LazyTokenKeys:
+    """The node's keys for tokens, as the operations ask for them."""
+
+    def __init__(self, keys: TokenKeys) -> None:
+        self._keys = keys
+
+    async def signing_key(self) -> RSAPrivateKey:
+        return (await self._pair()).private
+
+    async def verification_key(self) -> RSAPublicKey:
+        return (await self._pair()).public
+
+    async def _pair(self) -> TokenKeyPair:
+        try:
+            return await self._keys.get()
+        except (TokenKeysUnusable, OSError) as error:
+            raise KeysUnreadable from error
+
+
+def ops_settings(settings: Settings) -> OpsSettings:
+    """What the operations read, out of the node's settings."""
+    authentication = settings.authentication
+    return OpsSettings(
+        node=settings.replication.node_name,
+        version=version_of("logmesh"),
+        root_path=settings.root_path,
+        keys_path=settings.keys_path,
+        log_path=settings.logging.root,
+        authorize_local=authentication.authorize_local,
+        credential_cache_s=authentication.cache_ttl_s,
+        enable_sessions=authentication.enable_sessions,
+        cookie_domains=authentication.cookie_domains,
+        cookie_expires=_whole(authentication.cookie_expires_s),
+        operation_token_timeout=int(authentication.operation_token_timeout_s),
+        refresh_token_timeout=int(authentication.refresh_token_timeout_s),
+        hash_function=cast(HashFunction, authentication.hash_function),
+        audit_log=settings.logging.audit_log,
+        log_failed_logins=settings.logging.log_failed_authentications,
+        log_successful_logins=settings.logging.log_successful_authentications,
+        exact_integers=settings.exact_big_integers,
+        collect_disk=settings.operations_api.sys_info_disk,
+        collect_network=settings.operations_api.sys_info_network,
+        queue_wait_s_max=settings.http.request_queue_limit_s,
+    )
+
+
+def _whole(seconds: float | None) -> int | None:
+    return None if seconds is None else int(seconds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembled:
+    """One node's parts that have a life of their own."""
+
+    services: Services
+    server: HttpServer
+    tls: ServerTls
+    jobs: JobRunner
+    token_keys: TokenKeys
+
+
+def assemble(settings: Settings, catalog: Catalog, control: NodeControl) -> Assembled:
+    """Build everything above storage. Blocks: keys and certificates are read, or made at the first start."""
+    tls = _operations_tls(settings)
+    token_keys = TokenKeys(settings.keys_path)
+    jobs = JobRunner(catalog)
+    services = _services(settings, catalog, control=control, jobs=jobs, token_keys=token_keys)
+    authenticator = Authenticator(
+        catalog=catalog, settings=services.settings, passwords=services.passwords, tokens=services.tokens
+    )
+    dispatcher = OperationsDispatcher(services, OPERATIONS, authenticator)
+    return Assembled(
+        services=services,
+        server=HttpServer(dispatcher, serving_settings(settings), tls.context),
+        tls=tls,
+        jobs=jobs,
+        token_keys=token_keys,
+    )
+
+
+def serving_settings(settings: Settings) -> ServingSettings:
+    """What the operations API's servers read, out of the node's settings."""
+    api = settings.operations_api
+    if api.client_certificates is not None:
+        raise StartError(
+            "operationsApi.network.mtls is not supported yet: a listener that checks nothing is not opened"
+        )
+    return ServingSettings(
+        plain=_address(api.port),
+        secure=_address(api.secure_port),
+        domain_socket=api.domain_socket,
+        fast_lane=api.fast_lane,
+        cors=api.cors,
+        cors_access_list=api.cors_access_list,
+        cors_allow_headers=settings.http.cors_allow_headers,
+        allows_credentials=settings.authentication.enable_sessions,
+        header_bytes_max=settings.http.max_header_size_bytes,
+        header_timeout_s=api.headers_timeout_s,
+        keep_alive_timeout_s=api.keep_alive_timeout_s,
+        timeout_s=api.timeout_s,
+    )
+
+
+def _address(listen: ListenAddress | None) -> Address | None:
+    return None if listen is None else Address(port=listen.port, host=listen.address)
+
+
+def _services(
+    settings: Settings, catalog: Catalog, *, control: NodeControl, jobs: Jobs, token_keys: TokenKeys
+) -> Services:
+    of_ops = ops_settings(settings)
+    return Services(
+        catalog=catalog,
+        configuration=Configuration(settings.root_path, settings.document),
+        control=control,
+        jobs=jobs,
+        passwords=Passwords(function=of_ops.hash_function, wait_s_max=of_ops.queue_wait_s_max),
+        tokens=Tokens(
+            LazyTokenKeys(token_keys),
+            operation_lifetime=of_ops.operation_token_timeout,
+            refresh_lifetime=of_ops.refresh_token_timeout,
+            wait_s_max=of_ops.queue_wait_s_max,
+        ),
+        settings=of_ops,
+        clock=wall_clock,
+    )
+
+
+def _operations_tls(settings: Settings) -> ServerTls:
+    """The TLS side of the operations API. Makes the node's own keys and certificates where they are missing; blocks."""
+    node = settings.replication.node_name
+    host = urlsplit(settings.url or "").hostname
+    certificates = ensure_certificates(settings.keys_path, node=node, hosts=(host,) if host else ())
+    entries = settings.operations_api.tls or settings.tls
+    return ServerTls(
+        partial(_pairs, certificates, entries),
+        purpose="operations-api",
+        node=node,
+        watched=tuple(_watched(certificates, entries)),
+        alpn=HTTP2_ALPN if settings.operations_api.http2 or settings.http.http2 else HTTP1_ALPN,
+    )
+
+
+def _pairs(certificates: NodeCertificates, entries: Iterable[TlsFiles]) -> Iterator[CertificatePair]:
+    yield own_pair(certificates)
+    yield from configured_pairs(entries, certificates, uses=("operations", "https"))
+
+
+def _watched(certificates: NodeCertificates, entries: Iterable[TlsFiles]) -> Iterator[Path]:
+    yield from certificates.keys_path.glob("*.pem")
+    for entry in entries:
+        yield from (path for path in (entry.private_key, entry.certificate, entry.authority) if path is not None)

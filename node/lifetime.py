@@ -1,0 +1,154 @@
+"""The life of a node: what starts in which order, what says that it is ready, and how it ends.
+
+Stopping is the nesting, read from inside out: listeners close and running requests end within a bound, then jobs and
+upkeep end, then storage closes with all that waits committed, and the log takes the last lines.
+"""
+
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import click
+import trio
+
+from node.assembly import Assembled, assemble
+from node.errors import StartError
+from node.observability import ApplicationLog
+from node.settings import Settings
+from ops.first_start import ensure_first_administrator
+from ops.sections.status import clear_statuses
+from ops.system_tables import ensure_system_tables
+from storage.catalog import Catalog, open_catalog
+from storage.errors import DatabaseError
+from storage.log_levels import NOTIFY
+from storage.retention import run_retention
+
+log = logging.getLogger("node")
+
+READY: Final = "logmesh is ready:"
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stop:
+    """What ends the node: a signal, or an operation that asks for a new start."""
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+        self.wants_restart = False
+
+    def stop(self) -> None:
+        self._event.set()
+
+    def restart(self) -> None:
+        self.wants_restart = True
+        self._event.set()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+
+
+def run_node(
+    settings: Settings,
+    *,
+    warnings: Iterable[str] = (),
+    on_ready: Callable[[], None] | None = None,
+    exit_when_ready: bool = False,
+) -> bool:
+    """Run until the node is told to stop. True: it wants to be started again.
+
+    Raises ``StartError`` where it cannot start. ``on_ready`` is called once, when requests are answered.
+    """
+    application_log = ApplicationLog(settings.logging)
+    with application_log.installed():
+        for warning in warnings:
+            log.warning("%s", warning)
+        try:
+            return trio.run(_run, settings, application_log, on_ready, exit_when_ready)
+        except BaseExceptionGroup as group:
+            raise _sole_reason(group) from group
+
+
+def _sole_reason(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The one expected error in a group of nurseries, worded for the terminal; any other group is our own mistake."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    if isinstance(error, DatabaseError) and not isinstance(error, StartError):
+        return StartError(str(error))
+    return error if isinstance(error, StartError) else group
+
+
+async def _run(
+    settings: Settings, application_log: ApplicationLog, on_ready: Callable[[], None] | None, exit_when_ready: bool
+) -> bool:
+    stop = Stop()
+    async with trio.open_nursery() as last_to_end:
+        await last_to_end.start(application_log.run)
+        last_to_end.start_soon(_stop_on_signals, stop)
+        async with open_catalog(settings.storage, node=settings.replication.node_name) as catalog:
+            assembled = await trio.to_thread.run_sync(assemble, settings, catalog, stop)
+            password = await _prepare(settings, catalog, assembled)
+            async with _background(assembled, settings):
+                await _serve(settings, assembled, stop, password, on_ready, exit_when_ready)
+        last_to_end.cancel_scope.cancel()
+    return stop.wants_restart
+
+
+async def _prepare(settings: Settings, catalog: Catalog, assembled: Assembled) -> str | None:
+    """What has to be there before the first request; the first administrator's password where it was generated."""
+    await ensure_system_tables(catalog)
+    first = settings.first_administrator
+    password = await ensure_first_administrator(catalog, assembled.services.settings, first.username, first.password)
+    await clear_statuses(catalog)
+    return password
+
+
+@asynccontextmanager
+async def _background(assembled: Assembled, settings: Settings) -> AsyncIterator[None]:
+    """Jobs, upkeep and watched files; they outlive the listeners, as a last request may still need them."""
+    async with trio.open_nursery() as services:
+        await services.start(assembled.jobs.run)
+        await services.start(assembled.tls.run)
+        services.start_soon(run_retention, assembled.services.catalog)
+        services.start_soon(assembled.token_keys.prepare)
+        yield
+        services.cancel_scope.cancel()
+
+
+async def _serve(
+    settings: Settings,
+    assembled: Assembled,
+    stop: Stop,
+    password: str | None,
+    on_ready: Callable[[], None] | None,
+    exit_when_ready: bool,
+) -> None:
+    async with trio.open_nursery() as serving:
+        urls = await serving.start(assembled.server.run)
+        log.log(NOTIFY, "logmesh successfully started.")
+        if password is not None:
+            _print(f"Administrator: {settings.first_administrator.username}  Password: {password}")
+        _print(f"{READY} {' '.join(urls)}")
+        if on_ready is not None:
+            on_ready()
+        if not exit_when_ready:
+            await stop.wait()
+        log.log(NOTIFY, "logmesh is stopping.")
+        assembled.server.stop()
+
+
+def _print(line: str) -> None:
+    """To the terminal itself: with ``logging.console`` what goes to ``sys.stdout`` is logged, and passwords never
+    are.
+    """
+    click.echo(line, file=sys.__stdout__)
+
+
+async def _stop_on_signals(stop: Stop) -> None:
+    with trio.open_signal_receiver(*_SIGNALS) as signals:
+        async for number in signals:
+            log.info("received %s", signal.Signals(number).name)
+            stop.stop()

@@ -1,0 +1,55 @@
+"""A port setting as a value: a number listens on all interfaces, ``address:port`` on that address only, null is closed.
+
+IPv6 addresses stand in brackets (``[::1]:9925``). Port 0 lets the system choose: for tests and tools.
+"""
+
+import re
+from dataclasses import dataclass
+
+PORT_MAX = 65535
+_PORT_TEXT = re.compile(r"(?:(?P<address>\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\]|[A-Za-z0-9._-]{1,253}):)?(?P<port>[0-9]{1,5})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenAddress:
+    """Where a listener binds. ``address`` None means every interface, and then no other process may use the port."""
+
+    port: int
+    address: str | None = None
+
+    def __str__(self) -> str:
+        if self.address is None:
+            return str(self.port)
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+
+def parse_port(value: object) -> ListenAddress | None:
+    """The listener that a setting's value asks for, None for a closed one. Raises ``ValueError`` for anything else."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return _parse_text(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not float(value).is_integer():
+        raise ValueError(f"{value!r} is not a port")
+    return _checked(int(value), None)
+
+
+def _parse_text(text: str) -> ListenAddress:
+    match = _PORT_TEXT.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a port")
+    address = match["address"]
+    return _checked(int(match["port"]), None if address is None else address.strip("[]"))
+
+
+def _checked(port: int, address: str | None) -> ListenAddress:
+    if not 0 <= port <= PORT_MAX:
+        raise ValueError(f"{port} is not a port")
+    return ListenAddress(port=port, address=address)
+
+
+def with_address_of(port: ListenAddress | None, other: ListenAddress | None) -> ListenAddress | None:
+    """``port`` on the address of ``other`` where it names none itself."""
+    if port is None or other is None or port.address is not None:
+        return port
+    return ListenAddress(port=port.port, address=other.address)

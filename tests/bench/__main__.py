@@ -1,0 +1,196 @@
+"""``scripts/bench``: figures of the whole node over HTTP, fully synchronous, and of the storage layer; printed as
+tables.
+"""
+
+import argparse
+import base64
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench.load import Measured, http_request, run_load
+from tests.bench.records import GROUPS, make_record
+from tests.bench.storage_layer import measure_storage
+from tests.node_process import NodeProcess
+
+CONNECTIONS = 32
+BATCH = 1000
+
+
+class Bench:
+    """One run against one node."""
+
+    def __init__(self, node: NodeProcess, *, records: int, duration_s: float, results: Table) -> None:
+        self.node = node
+        self.records = records
+        self.duration_s = duration_s
+        self.results = results
+        credentials = f"{node.username}:{node.password}".encode()
+        self._authorization = "Basic " + base64.b64encode(credentials).decode()
+
+    def add(self, name: str, figure: str, goal: str, more: str = "") -> None:
+        self.results.add_row(name, figure, goal, more)
+
+    def requests(self, bodies: Iterator[dict[str, Any]], scheme: str) -> list[bytes]:
+        url = self.node.url(scheme)
+        return [http_request(url, json.dumps(body).encode(), self._authorization) for body in bodies]
+
+    def run(
+        self, bodies: Iterator[dict[str, Any]], *, scheme: str = "http", connections: int = CONNECTIONS
+    ) -> Measured:
+        measured = run_load(
+            self.node.url(scheme), self.requests(bodies, scheme), connections=connections, duration_s=self.duration_s
+        )
+        if measured.failed:
+            raise RuntimeError(f"{measured.failed} of {measured.count} answers failed, first: {measured.first_failure}")
+        return measured
+
+    def report(self, name: str, measured: Measured, goal: str) -> None:
+        latency = f"p50 {measured.p50_s * 1000:.1f} ms, p99 {measured.p99_s * 1000:.1f} ms"
+        self.add(name, f"{measured.rate:,.0f}/s", goal, latency)
+
+    def load_records(self) -> None:
+        """Bulk insert over one connection; memory and file size beside it."""
+        self.node.post(operation="create_table", database="bench", table="animal", primary_key="id")
+        batches = [
+            [make_record(number) for number in range(begin, begin + BATCH)] for begin in range(0, self.records, BATCH)
+        ]
+        process = psutil.Process(self.node.pid)
+        memory: list[float] = []
+        began = time.perf_counter()
+        for batch in batches:
+            self.node.post(operation="insert", database="bench", table="animal", records=batch)
+            memory.append(anonymous_bytes(process) / 1e6)
+        elapsed_s = time.perf_counter() - began
+        self.add(
+            "bulk insert, batches of 1,000", f"{self.records / elapsed_s:,.0f} records/s", "12,000", "1 connection"
+        )
+        tenth = max(1, len(memory) // 10)
+        self.add(
+            "anonymous memory during the load",
+            f"{memory[-1]:,.0f} MB",
+            "flat",
+            f"after 10 %: {memory[tenth - 1]:,.0f} MB, highest {max(memory):,.0f} MB, {self.records:,} records",
+        )
+        size = self.node.post(operation="describe_table", database="bench", table="animal")["db_size"]
+        self.add("file size", f"{size / self.records:,.0f} bytes/record", "", "rows, 12 indexes and log")
+
+
+def anonymous_bytes(process: psutil.Process) -> float:
+    """Memory that is no file's: LMDB's pages are the kernel's cache of the data file."""
+    memory = process.memory_info()
+    return float(memory.rss - memory.shared)
+
+
+def point_reads(records: int) -> Iterator[dict[str, Any]]:
+    for number in range(0, records, max(1, records // 2000)):
+        yield {
+            "operation": "search_by_id",
+            "database": "bench",
+            "table": "animal",
+            "ids": [number],
+            "get_attributes": ["*"],
+        }
+
+
+def upserts(count: int) -> Iterator[dict[str, Any]]:
+    for number in range(count):
+        record = make_record(number * 7919 % 1_000_003)
+        yield {"operation": "upsert", "database": "bench", "table": "written", "records": [record]}
+
+
+def condition_searches(records: int) -> Iterator[dict[str, Any]]:
+    for group in range(min(200, records // GROUPS)):
+        conditions = [{"attribute": "group", "comparator": "equals", "value": group}]
+        yield {
+            "operation": "search_by_conditions",
+            "database": "bench",
+            "table": "animal",
+            "conditions": conditions,
+            "get_attributes": ["*"],
+        }
+
+
+def sorted_searches(records: int) -> Iterator[dict[str, Any]]:
+    for batch in range(records // 10_000):
+        yield {
+            "operation": "search_by_conditions",
+            "database": "bench",
+            "table": "animal",
+            "conditions": [{"attribute": "batch", "comparator": "equals", "value": batch}],
+            "sort": {"attribute": "score", "descending": True},
+            "limit": 10,
+            "get_attributes": ["*"],
+        }
+
+
+def measure_node(bench: Bench) -> None:
+    bench.load_records()
+    bench.node.post(operation="create_table", database="bench", table="written", primary_key="id")
+    figures: tuple[tuple[str, str, str, Callable[[], Iterator[dict[str, Any]]]], ...] = (
+        ("single upserts", "3,000/s, p99 < 40 ms", "http", lambda: upserts(20_000)),
+        ("search_by_id", "8,000/s", "http", lambda: point_reads(bench.records)),
+        ("search_by_id over HTTPS", "6,000/s", "https", lambda: point_reads(bench.records)),
+        (f"condition search, {GROUPS} rows", "400/s", "http", lambda: condition_searches(bench.records)),
+        ("sort + limit 10 of 10,000 matches", "500/s", "http", lambda: sorted_searches(bench.records)),
+    )
+    for name, goal, scheme, bodies in figures:
+        bench.report(name, bench.run(bodies(), scheme=scheme), goal)
+
+
+def measure_start(root: Path, results: Table) -> None:
+    for name in ("start to first answer, first start", "start to first answer, later start"):
+        began = time.perf_counter()
+        with NodeProcess(root) as node:
+            node.post(operation="describe_all")
+            results.add_row(name, f"{time.perf_counter() - began:.2f} s", "2 s", "client's own start included")
+            node.stop()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--records", type=int, default=100_000, help="records to load [100000; the README's: 1000000]")
+    parser.add_argument("--seconds", type=float, default=5.0, help="duration of each rate [5]")
+    parser.add_argument("--folder", type=Path, help="where to make the databases [the system's temporary folder]")
+    arguments = parser.parse_args()
+    console = Console()
+    results = Table(title=f"logmesh, whole node over HTTP, {CONNECTIONS} connections", title_justify="left")
+    for column in ("what", "measured", "goal", ""):
+        results.add_column(column)
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        measure_start(Path(folder) / "start", results)
+        with NodeProcess(Path(folder) / "node") as node:
+            measure_node(Bench(node, records=arguments.records, duration_s=arguments.seconds, results=results))
+            node.stop()
+        layer, raw = measure_storage(50, Path(folder))
+    results.add_row("storage layer alone", f"{layer:,.0f} records/s", "", "10 attributes indexed, batches of 1,000")
+    results.add_row(
+        "raw LMDB puts of the same bytes", f"{raw:,.0f} records/s", "", f"ratio {raw / layer:.2f} (goal 2.5)"
+    )
+    console.print(machine())
+    console.print(results)
+
+
+def machine() -> str:
+    model = next(
+        (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        platform.processor(),
+    )
+    memory = psutil.virtual_memory().total / 2**30
+    return (
+        f"{os.cpu_count()} cores of {model}, {memory:.0f} GiB, {platform.system()} {platform.release()}, "
+        f"Python {platform.python_version()}; client on the same machine"
+    )
+
+
+if __name__ == "__main__":
+    main()
