@@ -91,6 +91,7 @@ class Assembled:
 
     services: Services
     server: HttpServer
+    certificates: NodeCertificates
     tls: ServerTls
     jobs: JobRunner
     token_keys: TokenKeys
@@ -98,7 +99,10 @@ class Assembled:
 
 def assemble(settings: Settings, catalog: Catalog, control: NodeControl) -> Assembled:
     """Build everything above storage. Blocks: keys and certificates are read, or made at the first start."""
-    tls = _operations_tls(settings)
+    host = urlsplit(settings.url or "").hostname
+    node = settings.replication.node_name
+    certificates = ensure_certificates(settings.keys_path, node=node, hosts=(host,) if host else ())
+    tls = _operations_tls(settings, certificates)
     token_keys = TokenKeys(settings.keys_path)
     jobs = JobRunner(catalog)
     services = _services(settings, catalog, control=control, jobs=jobs, token_keys=token_keys)
@@ -109,6 +113,7 @@ def assemble(settings: Settings, catalog: Catalog, control: NodeControl) -> Asse
     return Assembled(
         services=services,
         server=HttpServer(dispatcher, serving_settings(settings), tls.context),
+        certificates=certificates,
         tls=tls,
         jobs=jobs,
         token_keys=token_keys,
@@ -163,16 +168,12 @@ def _services(
     )
 
 
-def _operations_tls(settings: Settings) -> ServerTls:
-    """The TLS side of the operations API. Makes the node's own keys and certificates where they are missing; blocks."""
-    node = settings.replication.node_name
-    host = urlsplit(settings.url or "").hostname
-    certificates = ensure_certificates(settings.keys_path, node=node, hosts=(host,) if host else ())
+def _operations_tls(settings: Settings, certificates: NodeCertificates) -> ServerTls:
     entries = settings.operations_api.tls or settings.tls
     return ServerTls(
         partial(_pairs, certificates, entries),
         purpose="operations-api",
-        node=node,
+        node=settings.replication.node_name,
         watched=tuple(_watched(certificates, entries)),
         alpn=HTTP2_ALPN if settings.operations_api.http2 or settings.http.http2 else HTTP1_ALPN,
     )

@@ -15,10 +15,12 @@ import click
 import trio
 
 from node.assembly import Assembled, assemble
+from node.certificate_table import store_certificates
 from node.errors import StartError
 from node.observability import ApplicationLog
 from node.settings import Settings
 from ops.first_start import ensure_first_administrator
+from ops.log_thread import log_thread
 from ops.sections.status import clear_statuses
 from ops.system_tables import ensure_system_tables
 from storage.catalog import Catalog, open_catalog
@@ -28,6 +30,8 @@ from storage.retention import run_retention
 
 log = logging.getLogger("node")
 
+FIRST_WORKER: Final = 1
+"""One process serves, for now; log lines of its requests bear this number."""
 READY: Final = "logmesh is ready:"
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
@@ -103,6 +107,7 @@ async def _prepare(settings: Settings, catalog: Catalog, assembled: Assembled) -
     first = settings.first_administrator
     password = await ensure_first_administrator(catalog, assembled.services.settings, first.username, first.password)
     await clear_statuses(catalog)
+    await store_certificates(catalog, assembled.certificates, node=settings.replication.node_name)
     return password
 
 
@@ -127,7 +132,8 @@ async def _serve(
     exit_when_ready: bool,
 ) -> None:
     async with trio.open_nursery() as serving:
-        urls = await serving.start(assembled.server.run)
+        with log_thread("http", FIRST_WORKER):
+            urls = await serving.start(assembled.server.run)
         log.log(NOTIFY, "logmesh successfully started.")
         if password is not None:
             _print(f"Administrator: {settings.first_administrator.username}  Password: {password}")

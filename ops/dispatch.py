@@ -8,7 +8,10 @@ acceptable. Knows no server: ``ops/http_server.py`` brings requests here.
 import logging
 import time
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from typing import Any, Final, Protocol
+
+import trio
 
 from ops.access import check_access
 from ops.content_types import ListEncoder, MediaType, decode_body, encode, negotiate, require_operation, wrap_result
@@ -18,13 +21,17 @@ from ops.http import Request, Response
 from ops.operation import NoUser, Operation
 from ops.request_log import loggable_body
 from ops.results import Download, RecordList, RecordStream, WithHeaders
-from storage.errors import DatabaseError, DatabaseNotFound
+from storage.errors import DatabaseError, DatabaseNotFound, Overloaded
 from storage.schema import Table
 
 log = logging.getLogger("ops")
 operation_log = logging.getLogger("operation")
 
 JSON: Final = negotiate(None)
+LARGE_BODY_BYTES: Final = 1 << 20
+"""Bodies up to here decode in about 10 ms at the most, on the event loop and before anybody is asked who sent them."""
+PLAIN_TEXT: Final = ("content-type", "text/plain; charset=utf-8")
+"""Of the answer to a request that would have to wait too long: clients know it as bare text."""
 SERVER_OWNED: Final = frozenset(
     ("hdb_user", "bypass_auth", "hdbAuthHeader", "baseRequest", "baseResponse", "fastifyResponse")
 )
@@ -48,11 +55,7 @@ class OperationsDispatcher:
         began_s = time.perf_counter()
         media_type = JSON
         try:
-            body = require_operation(
-                decode_body(
-                    request.headers.get("content-type"), request.body, big_int=self._services.settings.exact_integers
-                )
-            )
+            body = require_operation(await self._decoded(request))
             if not SERVER_OWNED.isdisjoint(body):
                 body = {name: value for name, value in body.items() if name not in SERVER_OWNED}
             name = body["operation"]
@@ -72,6 +75,19 @@ class OperationsDispatcher:
         except Exception:
             log.exception("operation failed unexpectedly")
             return _whole(500, {"error": UNEXPECTED}, JSON, began_s)
+
+    async def _decoded(self, request: Request) -> Any:
+        """The decoded body. A large one is worth a thread hop, and is looked at only for somebody who may send it."""
+        is_large = len(request.body) > LARGE_BODY_BYTES
+        if is_large and await self._authenticator.authenticate(request, {}) is None:
+            raise AuthenticationFailed
+        decode = partial(
+            decode_body,
+            request.headers.get("content-type"),
+            request.body,
+            big_int=self._services.settings.exact_integers,
+        )
+        return await trio.to_thread.run_sync(decode) if is_large else decode()
 
     async def _authenticated(
         self, request: Request, operation: Operation | None, body: Mapping[str, Any]
@@ -117,6 +133,8 @@ class OperationsDispatcher:
         status, body = answer_for(error)
         if status >= 500:
             operation_log.error("%s", error)
+        if isinstance(error, Overloaded):
+            return Response(status=status, headers=(PLAIN_TEXT, _timing(began_s)), body=str(error).encode())
         return _whole(status, body, media_type, began_s)
 
 

@@ -42,6 +42,8 @@ class Also:
 
     names: tuple[str, ...]
     wins: bool = False
+    when_missing: str | None = None
+    """Label of the field in the message that it is required, where clients know another than its own name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,7 @@ class FieldRule:
     sent_as: tuple[str, ...]
     """Names under which it may be sent, the one that wins first."""
     is_required: bool
+    label_when_missing: str
 
 
 @cache
@@ -191,7 +194,7 @@ def _rules(kind: type[Any]) -> Iterator[FieldRule]:
         value_kind = next((mark for mark in marks if not isinstance(mark, Also)), Anything())
         names = (*also.names, field.name) if also.wins else (field.name, *also.names)
         is_required = field.default is MISSING and field.default_factory is MISSING
-        yield FieldRule(field.name, value_kind, names, is_required)
+        yield FieldRule(field.name, value_kind, names, is_required, also.when_missing or names[0])
 
 
 def _marks(hint: Any) -> tuple[Any, ...]:
@@ -210,7 +213,7 @@ def parse(kind: type[P], body: Mapping[str, Any], *, status: int = 400) -> P:
         label = next((name for name in rule.sent_as if name in body), None)
         if label is None:
             if rule.is_required:
-                problems.append(f"'{rule.sent_as[0]}' is required")
+                problems.append(f"'{rule.label_when_missing}' is required")
             continue
         try:
             values[rule.name] = rule.kind.convert(label, body[label])

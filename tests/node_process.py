@@ -34,20 +34,29 @@ class NodeProcess:
     password = "bench-Passw0rd"
 
     def __init__(
-        self, root: Path, *, mode: str = "prod", options: Sequence[str] = (), address: str | None = None
+        self,
+        root: Path,
+        *,
+        mode: str = "prod",
+        options: Sequence[str] = (),
+        address: str | None = None,
+        ports: tuple[int, int] = (9924, 9925),
+        password: str | None = password,
     ) -> None:
         self.root = root
         self.address = address or free_address()
         self._options = [
             *("--root-path", str(root), "--mode", mode),
-            *("--set", f"operationsApi.network.port={self.address}:{9925 if mode == 'dev' else 9924}"),
-            *("--set", f"operationsApi.network.securePort={self.address}:{9943 if mode == 'dev' else 9925}"),
+            *("--set", f"operationsApi.network.port={self.address}:{ports[0]}"),
+            *("--set", f"operationsApi.network.securePort={self.address}:{ports[1]}"),
             *options,
         ]
+        self._password = password
         self.urls: list[str] = []
         self.output: list[str] = []
         self._process: subprocess.Popen[str] | None = None
         self._client: httpx.Client | None = None
+        self._readiness = threading.Semaphore(0)
 
     def __enter__(self) -> "NodeProcess":
         self.start()
@@ -63,12 +72,9 @@ class NodeProcess:
 
     def start(self) -> None:
         """Start and wait until it says that it is ready. Raises with its output when it ends instead."""
-        environment = {
-            **os.environ,
-            "HDB_ADMIN_USERNAME": self.username,
-            "HDB_ADMIN_PASSWORD": self.password,
-            "PYTHONUNBUFFERED": "1",
-        }
+        environment = {**os.environ, "HDB_ADMIN_USERNAME": self.username, "PYTHONUNBUFFERED": "1"}
+        if self._password is not None:
+            environment["HDB_ADMIN_PASSWORD"] = self._password
         self._process = subprocess.Popen(
             [sys.executable, "-m", "node", "run", *self._options],
             stdout=subprocess.PIPE,
@@ -97,9 +103,16 @@ class NodeProcess:
                 return
         raise RuntimeError("the node ended before it was ready:\n" + "".join(self.output))
 
+    def wait_until_ready_again(self) -> None:
+        """After a restart in place: the process says once more that it is ready."""
+        assert self._readiness.acquire(timeout=START_S_MAX), "the node did not come back:\n" + "".join(self.output)
+
     def _drain(self, stdout: IO[str] | None) -> None:
         with contextlib.suppress(ValueError, OSError):
-            self.output.extend(stdout or ())
+            for line in stdout or ():
+                self.output.append(line)
+                if line.startswith(READY):
+                    self._readiness.release()
 
     def url(self, scheme: str = "https") -> str:
         return next(url for url in self.urls if url.startswith(scheme + "://"))
@@ -118,10 +131,10 @@ class NodeProcess:
         assert response.status_code == 200, f"{response.status_code}: {response.text}"
         return response.json()
 
-    def stop(self) -> int:
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Ask it to end and wait; its exit code."""
         assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
+        self._process.send_signal(number)
         return self._ended(STOP_S_MAX)
 
     def kill(self) -> None:

@@ -57,7 +57,7 @@ class WriteRecords:
 class DeleteRecords:
     database: RecordsDatabase = "data"
     table: RecordsTable
-    ids: Annotated[list[Any], Ids(), Also(("hash_values",))]
+    ids: Annotated[list[Any], Ids(), Also(("hash_values",), when_missing="hash_values")]
     replicateTo: Anyhow = None
     replicatedConfirmation: Anyhow = None
 

@@ -151,6 +151,7 @@ def test_dates_are_instants_in_the_binary_types() -> None:
         (datetime(2106, 2, 7, 6, 28, 15, tzinfo=UTC), "d6ffffffffff"),
         (datetime(2106, 2, 7, 6, 28, 16, tzinfo=UTC), "d7ff0000000100000000"),
         (datetime(1970, 1, 1, 0, 0, 0, 999_000, tzinfo=UTC), "d7ffee2e1f0000000000"),
+        (datetime(2514, 5, 30, 1, 53, 3, tzinfo=UTC), "d7ff00000003ffffffff"),
         (datetime(2514, 5, 30, 1, 53, 4, tzinfo=UTC), "c70cff000000000000000400000000"),
         (datetime(1969, 12, 31, 23, 59, 59, 250_000, tzinfo=UTC), "c70cff0ee6b280ffffffffffffffff"),
     ],
