@@ -23,6 +23,7 @@ from ops.first_start import ensure_first_administrator
 from ops.log_thread import log_thread
 from ops.sections.status import clear_statuses
 from ops.system_tables import ensure_system_tables
+from ops.temporary_files import remove_leftovers
 from storage.catalog import Catalog, open_catalog
 from storage.errors import DatabaseError
 from storage.log_levels import NOTIFY
@@ -103,6 +104,7 @@ async def _run(
 
 async def _prepare(settings: Settings, catalog: Catalog, assembled: Assembled) -> str | None:
     """What has to be there before the first request; the first administrator's password where it was generated."""
+    await trio.to_thread.run_sync(remove_leftovers, settings.root_path)
     await ensure_system_tables(catalog)
     first = settings.first_administrator
     password = await ensure_first_administrator(catalog, assembled.services.settings, first.username, first.password)

@@ -242,12 +242,13 @@ def _check_describe(need: Describe, permissions: Permissions, target: Target, sc
         message = f"Your role does not have permission to view database metadata for '{SYSTEM}'"
         raise AccessDenied(unauthorized_access=[message])
     tables = schemas(target.database)
-    if tables is None or not permissions.sees_database(target.database, tables.values()):
-        _deny_unknown(f"database '{target.database}' does not exist")
+    is_seen = tables is not None and permissions.sees_database(target.database, tables.values())
     if need.of_table and target.table is not None:
-        table = tables.get(target.table)
+        table = tables.get(target.table) if tables is not None and is_seen else None
         if table is None or not permissions.of_table(table).is_visible:
             _deny_unknown(f"Table '{target.database}.{target.table}' does not exist")
+    elif not is_seen:
+        _deny_unknown(f"database '{target.database}' does not exist")
 
 
 def _deny_unknown(item: str) -> NoReturn:

@@ -11,7 +11,14 @@ from typing import Any, Final
 
 from ops.errors import InvalidParams
 from storage.errors import AttributeExists, InvalidAttribute
-from storage.schema import Attribute, Definition, check_attribute_name, dynamic_attributes
+from storage.schema import (
+    CREATED_TIME,
+    UPDATED_TIME,
+    Attribute,
+    Definition,
+    check_attribute_name,
+    dynamic_attributes,
+)
 
 ATTRIBUTES_MAX: Final = 10_000
 """More could not all be indexed; each write looks at all of them."""
@@ -30,6 +37,8 @@ def definition_of(
     replicate: bool | None = None,
 ) -> Definition:
     """Raises ``InvalidParams``, ``InvalidAttribute`` or ``AttributeExists``, worded for the client."""
+    if primary_key in (CREATED_TIME, UPDATED_TIME):
+        raise InvalidParams(f"'primary_key' cannot be an internal timestamp attribute: {primary_key}")
     if attributes is None:
         chosen = dynamic_attributes(primary_key)
     else:

@@ -25,8 +25,9 @@ import trio
 
 from storage.clock import WallClock, wall_clock
 from storage.commit_queue import CommitQueue
+from storage.data_file import sync_folder
 from storage.database import Database, Maintenance, MaintenanceFunction, Write, WriteFunction
-from storage.environment import Environment, sync_folder
+from storage.environment import Environment
 from storage.errors import DatabaseError, DatabaseExists, DatabaseNotFound, NotOpened
 from storage.settings import StorageSettings
 
@@ -164,9 +165,11 @@ async def _serve(opened: _Opened, *, task_status: trio.TaskStatus[None]) -> None
         with opened.scope:
             await opened.queue.run(task_status=task_status)
     finally:
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(opened.database.close)
-        opened.done.set()
+        try:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(opened.database.close)
+        finally:
+            opened.done.set()
 
 
 @asynccontextmanager

@@ -1,11 +1,12 @@
-"""Checks the commit log: entries by themselves, gap-free and chained per origin, and folded against rows and tombstones.
+"""Checks the commit log: entries by themselves, gap-free and chained per origin, and folded against rows and
+tombstones.
 
 The fold keeps no state per record. For every write of the log, the row (or tombstone) must have a stamp that is not
-smaller, and where it is the same, the same bytes: so no write of the log is missing. ``check_rows`` counts that every row
-that says it comes from an entry was met here: so no row comes from nowhere. Together that is the fold.
+smaller, and where it is the same, the same bytes: so no write of the log is missing. ``check_rows`` counts that every
+row that says it comes from an entry was met here: so no row comes from nowhere. Together that is the fold.
 
-What a node rightly removed is allowed for: entries before the first, reduced entries, rows of tables that are incomplete,
-records whose expiry passed, and a foreign write so old that the tombstone which beat it may be gone.
+What a node rightly removed is allowed for: entries before the first, reduced entries, rows of tables that are
+incomplete, records whose expiry passed, and a foreign write so old that the tombstone which beat it may be gone.
 """
 
 from collections import OrderedDict

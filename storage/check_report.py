@@ -9,7 +9,9 @@ PROBLEMS_MAX: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One broken invariant. ``kind`` is a short stable word; ``key`` the stored key or number it was found at, as text."""
+    """One broken invariant. ``kind`` is a short stable word; ``key`` the stored key or number it was found at, as
+    text.
+    """
 
     kind: str
     table: str | None

@@ -14,7 +14,8 @@ import lmdb
 from storage import codec
 from storage.check_report import Report
 from storage.commit_log import HEAD_KEY, Head, Position
-from storage.environment import FIXED, FIXED_DUPLICATES, LOCK_FILE, Environment, file_problem
+from storage.data_file import LOCK_FILE, file_problem
+from storage.environment import FIXED, FIXED_DUPLICATES, Environment
 from storage.errors import Corrupt
 from storage.schema import Table
 

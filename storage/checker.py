@@ -6,9 +6,10 @@ Derives everything anew from what is stored, by code that shares nothing with th
 - ``check_log``: log entries by themselves, chained per origin, and folded against the rows;
 - ``check_rows``: rows and tombstones by themselves, against indexes, expiry order, digests and log.
 
-It reads one snapshot, so a running node may go on writing; that snapshot keeps LMDB from reusing pages, so the file of a
-busy database grows while it is checked. Nothing is changed, no counter is raised. Memory is bounded but for three things:
-the schema, one ``lseq`` per reduced entry, and one key per record that the log knows and its table does not.
+It reads one snapshot, so a running node may go on writing; that snapshot keeps LMDB from reusing pages, so the file
+of a busy database grows while it is checked. Nothing is changed, no counter is raised. Memory is bounded but for
+three things: the schema, one ``lseq`` per reduced entry, and one key per record that the log knows and its table does
+not.
 """
 
 import logging
@@ -34,9 +35,9 @@ def check_database(
 ) -> list[Problem]:
     """Every broken invariant found in a database's folder, of a stopped or running node, or in an open environment.
 
-    What a process has open itself it must pass as an environment: LMDB forbids a second opening. ``now_ms`` decides what
-    has expired. A damaged file is reported as a problem too; LMDB trusts its pages, so ``lmdb.verify`` may be wanted first
-    for a file that something else than LMDB has written to.
+    What a process has open itself it must pass as an environment: LMDB forbids a second opening. ``now_ms`` decides
+    what has expired. A damaged file is reported as a problem too; LMDB trusts its pages, so ``lmdb.verify`` may be
+    wanted first for a file that something else than LMDB has written to.
     """
     report = Report(problems_max=problems_max)
     try:

@@ -15,8 +15,9 @@ import cbor2
 from storage.errors import Corrupt, InvalidValue
 
 NESTING_MAX: Final = 200
-"""Levels of arrays and objects in a record. Readers end earlier than writers: CBOR at 400 levels, JSON at 254, the answer
-around a record included; what they could not read again must not be stored."""
+"""Levels of arrays and objects in a record. Readers end earlier than writers: CBOR at 400 levels, JSON at 254, the
+answer around a record included; what they could not read again must not be stored.
+"""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 encode = partial(cbor2.dumps, datetime_as_timestamp=True, timezone=UTC)

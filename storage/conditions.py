@@ -114,9 +114,9 @@ Node: TypeAlias = Condition | Group
 class Sort:
     """An order, and what breaks its ties; the last tie is broken by the primary key, ascending.
 
-    null and absent come first, descending last. An array sorts by its smallest element, descending by its greatest; where
-    a condition on the attribute must hold for every record, only by elements for which the first such condition holds:
-    an array stands where that condition's index range meets it first.
+    null and absent come first, descending last. An array sorts by its smallest element, descending by its greatest;
+    where a condition on the attribute must hold for every record, only by elements for which the first such condition
+    holds: an array stands where that condition's index range meets it first.
     """
 
     attribute: str

@@ -12,7 +12,7 @@ import lmdb
 
 from storage.clock import RELEASED_AT_US, WallClock
 from storage.environment import Environment, translated
-from storage.errors import ClockUnset, Corrupt, DatabaseClosed, DiskFailed, DiskFull, MapFull, StorageError
+from storage.errors import ClockUnset, Corrupt, DatabaseClosed, DiskFailed, DiskFull, MapFull
 from storage.transaction import ReadTransaction, SchemaCache
 from storage.write_state import WriteState
 from storage.write_transaction import WriteTransaction
@@ -59,7 +59,7 @@ class Database:
         self.environment = environment
         self._clock = clock
         self._cache = SchemaCache()
-        self._failure: StorageError | None = None
+        self._failure: Exception | None = None
         self._is_closed = False
 
     @property
@@ -70,12 +70,12 @@ class Database:
         """A snapshot, to be closed before the next ``await``. ``now_ms`` is the instant that decides on expiry."""
         return ReadTransaction(self.environment, self._cache, self._clock() // 1000 if now_ms is None else now_ms)
 
-    def commit(self, writes: Sequence[Write | Maintenance]) -> list[Outcome]:
+    def commit(self, writes: Sequence[Write | Maintenance], *, may_grow: bool = True) -> list[Outcome]:
         """Run all in one LMDB transaction, commit and sync once; an outcome for each, in order.
 
-        A write that is refused while it is sealed leaves the others alone. When putting or committing fails, nothing of the
-        whole LMDB transaction is there; then each is tried alone, as one too large for the map must not fail the rest. So
-        a function may run twice, and keeps what it makes to itself until it returns.
+        A write that is refused while it is sealed leaves the others alone. When putting or committing fails, nothing
+        of the whole LMDB transaction is there; then each is tried alone, as one too large for the map must not fail
+        the rest. So a function may run twice, and keeps what it makes to itself until it returns.
         """
         if self._is_closed:
             return [Outcome(error=DatabaseClosed(f"Database '{self.name}' is closed")) for _ in writes]
@@ -86,11 +86,11 @@ class Database:
         except Exception as error:
             if self._is_final(error) or isinstance(error, DiskFull):
                 return [Outcome(error=_again(error)) for _ in writes]
-            if isinstance(error, MapFull) and self._grow_map():
+            if isinstance(error, MapFull) and may_grow and self._grow_map():
                 return self.commit(writes)
             if len(writes) == 1:
                 return [self._run_in_reserve(writes[0], error)]
-        return [outcome for write in writes for outcome in self.commit([write])]
+        return [outcome for write in writes for outcome in self.commit([write], may_grow=False)]
 
     def close(self) -> None:
         """After the last commit; waits for the readers that are still there. Further calls raise ``DatabaseClosed``."""
@@ -150,9 +150,13 @@ class Database:
             self.environment.resize_map(map_bytes)
 
     def _is_final(self, error: Exception) -> bool:
-        """Whether no further commit may be tried: a failed sync tells nothing of what is on disk (and a later one that
-        succeeds does not either), so this database is written no more until it is opened again."""
-        if isinstance(error, DiskFailed | Corrupt):
+        """Whether no further commit may be tried: a failed sync tells nothing of what is on disk (and a later one
+        that succeeds does not either), and where LMDB finds its own pages damaged, writing makes it worse. Such a
+        database is written no more until it is opened again. A single row that cannot be decoded fails only who meets
+        it.
+        """
+        is_of_file = isinstance(error, Corrupt) and isinstance(error.__cause__, lmdb.Error)
+        if isinstance(error, DiskFailed) or is_of_file:
             self._failure = error
             log.critical("%s; it is not written any more until it is opened again", error)
         return self._failure is not None

@@ -4,9 +4,9 @@ What is stored under an ``lseq`` is
 
     u32 length of local part | local part | u32 length of header | header | payload
 
-each part CBOR. *Header and payload* are made once at the origin and never change: they are relayed byte for byte. What
-differs per node (commit time here, the previous ``lseq`` of each record) is the local part, beside them. A *reduced* entry
-says so there: its payload lost some writes, its header and so its place in the chain are whole.
+each part CBOR. *Header and payload* are made once at the origin and never change: they are relayed byte for byte.
+What differs per node (commit time here, the previous ``lseq`` of each record) is the local part, beside them. A
+*reduced* entry says so there: its payload lost some writes, its header and so its place in the chain are whole.
 
 Header: ``o`` [node name, store id] of the origin, ``n`` oseq (0: local only), ``ts``, ``user``, ``k`` kind, ``q``
 operation as requested, ``pd`` digest of the payload, ``ch`` chain digest = H(previous entry's ``ch`` of this origin,
@@ -122,7 +122,9 @@ def encode_stored(
 
 
 def encode_reduced(entry: Entry, keep: Callable[[dict[str, Any]], bool]) -> bytes | None:
-    """The stored form of ``entry`` with only the writes (or schema changes) that ``keep`` wants; None: it loses nothing."""
+    """The stored form of ``entry`` with only the writes (or schema changes) that ``keep`` wants; None: it loses
+    nothing.
+    """
     writes = entry.writes()
     previous = entry.previous or (0,) * len(writes)
     kept = [(write, before) for write, before in zip(writes, previous, strict=True) if keep(write)]

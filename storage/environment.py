@@ -17,8 +17,8 @@ sub-database            key -> value
 
 Sub-databases are emptied and used again, never closed: closing a handle that a reader in another thread still uses is
 what LMDB forbids. All handles that exist are opened at the start; new ones come into being inside a write transaction
-and are known to others once it has committed. A lock on the folder keeps a second process from opening it: the two would
-take each other for a restored file, and not know each other's handles.
+and are known to others once it has committed. A lock on the folder keeps a second process from opening it: the two
+would take each other for a restored file, and not know each other's handles.
 
 *Incarnation*: the random ``store`` id tells one life of a database from another. A new one is made when the database
 is created, and when it is found to be older than it should be: each start raises a counter in a small file beside the
@@ -26,11 +26,8 @@ environment and then in it; where they differ, an older file was put back and re
 ones.
 """
 
-import errno
-import fcntl
 import logging
 import os
-import resource
 import threading
 import uuid
 from collections.abc import Iterator, Mapping
@@ -39,9 +36,18 @@ from pathlib import Path
 from typing import Any, Final
 
 import lmdb
-from lmdb.verify import verify
 
 from storage import codec
+from storage.data_file import (
+    DATA_FILE,
+    STARTS_FILE,
+    allocate_lock_file,
+    file_problem,
+    lacks_room,
+    lock_folder,
+    read_starts,
+    write_starts,
+)
 from storage.entry import Origin
 from storage.errors import (
     Corrupt,
@@ -61,18 +67,18 @@ log = logging.getLogger("storage")
 FORMAT: Final = 1
 MAP_BYTES_MIN: Final = 1 << 30
 """Below this a reservation that fails is given up."""
-STARTS_FILE: Final = "starts"
-DATA_FILE: Final = "data.mdb"
-LOCK_FILE: Final = "lock.mdb"
-LOCK_SLOT_BYTES: Final = 64
-LOCK_HEAD_SLOTS: Final = 16
-"""Room for the head of the table of readers, in slots: more than LMDB takes."""
 READERS_WAIT_S: Final = 60.0
 """How long closing waits for the snapshots that are still open: one ends with the page that its scan is at."""
 RESIZE_WAIT_S: Final = 5.0
-PROBE_BYTES: Final = 1 << 20
-"""What a disk must still take for a failed write not to be put down to lack of room."""
-
+OUR_MISTAKES: Final = (
+    lmdb.BadValsizeError,
+    lmdb.BadDbiError,
+    lmdb.BadTxnError,
+    lmdb.InvalidParameterError,
+    lmdb.KeyExistsError,
+    lmdb.NotFoundError,
+    lmdb.IncompatibleError,
+)
 FIXED: Final = ("meta", "log", "origins", "vectors", "tables", "digests", "sequences")
 FIXED_DUPLICATES: Final = ("expiry",)
 
@@ -89,12 +95,14 @@ class Environment:
         self.name = name
         self.settings = settings
         self.handles: dict[str, Any] = {}
-        self._gate = threading.Condition()
+        self._gate_lock = threading.Lock()
+        self._gate = threading.Condition(self._gate_lock)
         self._readers = 0
+        self._is_quiet_awaited = False
         self._is_closing = False
         with _not_opened(name):
             path.mkdir(parents=True, exist_ok=True)
-            self._lock = _lock_folder(path, name)
+            self._lock = lock_folder(path, name)
             try:
                 self._open(node)
             except BaseException:
@@ -105,7 +113,7 @@ class Environment:
         problem = file_problem(self.path)
         if problem is not None:
             raise NotOpened(self.name, problem)
-        _allocate_lock_file(self.path, self.settings.readers_max)
+        allocate_lock_file(self.path, self.settings.readers_max)
         self.lmdb = _open_reserved(self.path, self.settings, self.name)
         try:
             self._open_handles()
@@ -122,7 +130,7 @@ class Environment:
         """
         with self._gate:
             self._is_closing = True
-            is_unused = self._gate.wait_for(lambda: not self._readers, READERS_WAIT_S)
+            is_unused = self._wait_quiet(READERS_WAIT_S)
         if not self.settings.sync:
             self._note_clean_end()
         if is_unused:
@@ -153,7 +161,7 @@ class Environment:
 
         Raises ``DatabaseClosed`` once closing began: a map must not go while somebody reads it.
         """
-        with self._gate:
+        with self._gate_lock:
             if self._is_closing:
                 raise DatabaseClosed(f"Database '{self.name}' is closed")
             try:
@@ -165,9 +173,9 @@ class Environment:
 
     def end_read(self, txn: Any) -> None:
         txn.abort()
-        with self._gate:
+        with self._gate_lock:
             self._readers -= 1
-            if not self._readers:
+            if self._is_quiet_awaited and not self._readers:
                 self._gate.notify_all()
 
     def resize_map(self, map_bytes: int) -> bool:
@@ -177,7 +185,7 @@ class Environment:
         without one, though not for long.
         """
         with self._gate:
-            if not self._gate.wait_for(lambda: not self._readers, RESIZE_WAIT_S):
+            if not self._wait_quiet(RESIZE_WAIT_S):
                 return False
             try:
                 self.lmdb.set_mapsize(map_bytes)
@@ -185,6 +193,14 @@ class Environment:
                 log.error("database '%s' cannot have a map of %d bytes: %s", self.name, map_bytes, error)
                 return False
             return True
+
+    def _wait_quiet(self, timeout_s: float) -> bool:
+        """Whether a moment without snapshots came; the gate is held from then on."""
+        self._is_quiet_awaited = True
+        try:
+            return self._gate.wait_for(lambda: not self._readers, timeout_s)
+        finally:
+            self._is_quiet_awaited = False
 
     def commit(self, txn: Any, new_handles: Mapping[str, Any]) -> None:
         """Commit, and make the handles of new sub-databases known.
@@ -230,7 +246,7 @@ class Environment:
         """Raise the start counters, and take on a new incarnation where this is not the file that was last open."""
         meta = self.handles["meta"]
         with self.lmdb.begin(write=True) as txn:
-            beside = _read_starts(self.path)
+            beside = read_starts(self.path)
             inside = int(txn.get(b"starts", default=b"0", db=meta))
             store = (txn.get(b"store", db=meta) or b"").decode()
             was_unsynced = txn.get(b"unsynced", db=meta) == b"1" and txn.get(b"clean", db=meta) != b"1"
@@ -238,7 +254,7 @@ class Environment:
             if is_new:
                 store = uuid.uuid4().hex
             starts = max(beside or 0, inside) + 1
-            _write_starts(self.path, starts)
+            write_starts(self.path, starts)
             txn.put(b"starts", str(starts).encode(), db=meta)
             txn.put(b"store", store.encode(), db=meta)
             txn.put(b"clean", b"0", db=meta)
@@ -260,7 +276,10 @@ class Environment:
 
 @contextmanager
 def translated(environment: Environment) -> Iterator[None]:
-    """LMDB's errors while writing, as ours. Nothing of the transaction is on disk after any of them."""
+    """LMDB's errors while writing, as ours. Nothing of the transaction is on disk after any of them.
+
+    What LMDB says of a call that was wrong in itself tells nothing of the disk and passes as it is.
+    """
     name = environment.name
     try:
         yield
@@ -270,39 +289,12 @@ def translated(environment: Environment) -> Iterator[None]:
         raise Unwritable(name, "the transaction changes too many pages") from None
     except (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError) as error:
         raise Corrupt(f"Database '{name}': {error}") from error
+    except OUR_MISTAKES:
+        raise
     except (lmdb.Error, OSError) as error:
         if lacks_room(error, environment.path / DATA_FILE):
             raise DiskFull(name) from error
         raise DiskFailed(name, str(error)) from error
-
-
-def lacks_room(error: lmdb.Error | OSError, data_file: Path) -> bool:
-    """Whether writing ``data_file`` failed for lack of room. LMDB calls a write that was cut short an I/O error, whatever
-    the reason, so the disk is asked whether it takes a little more."""
-    code = error.errno if isinstance(error, OSError) else getattr(error, "code", None)
-    if code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return True
-    return code == errno.EIO and not (_takes_more(data_file.parent) and _may_grow(data_file))
-
-
-def _takes_more(path: Path) -> bool:
-    probe = path / f"probe-{uuid.uuid4().hex}"
-    try:
-        with open(probe, "wb") as file:
-            file.write(bytes(PROBE_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        return True
-    except OSError as error:
-        return error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    finally:
-        probe.unlink(missing_ok=True)
-
-
-def _may_grow(data_file: Path) -> bool:
-    """Whether the limit on the size of files leaves this one some room."""
-    limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
-    return limit == resource.RLIM_INFINITY or data_file.stat().st_size + PROBE_BYTES < limit
 
 
 @contextmanager
@@ -312,44 +304,6 @@ def _not_opened(name: str) -> Iterator[None]:
         yield
     except (lmdb.Error, OSError, ValueError, Corrupt) as error:
         raise NotOpened(name, str(error)) from error
-
-
-def _lock_folder(path: Path, name: str) -> int:
-    """Descriptor of the folder, locked until it is closed. Raises ``NotOpened`` where another opening has it."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise NotOpened(name, "it is open already, here or in another process") from None
-    return descriptor
-
-
-def file_problem(path: Path) -> str | None:
-    """Why the data file in folder ``path`` cannot be mapped, None where nothing is wrong with it or it is not there.
-
-    A file that ends before its last page kills the process that reads there. It may rightly be a little short, as LMDB
-    does not write free pages at the end, so one that is short is looked through, by code that does not map it.
-    """
-    data_file = path / DATA_FILE
-    if not data_file.exists():
-        return None
-    with lmdb.open(str(path), readonly=True, create=False, lock=False) as environment:
-        wanted = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-    if not data_file.stat().st_size or data_file.stat().st_size >= wanted:
-        return None
-    problems = verify(str(path))  # type: ignore[no-untyped-call]  # lmdb's only untyped module
-    return f"its data file is cut short ({problems[0]})" if problems else None
-
-
-def _allocate_lock_file(path: Path, readers_max: int) -> None:
-    """Give LMDB's table of readers its room on the disk: a hole in it that a full disk cannot fill kills the process that
-    writes there. Raises ``OSError`` where there is no room."""
-    descriptor = os.open(path / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        os.posix_fallocate(descriptor, 0, (readers_max + LOCK_HEAD_SLOTS) * LOCK_SLOT_BYTES)
-    finally:
-        os.close(descriptor)
 
 
 def _open_reserved(path: Path, settings: StorageSettings, name: str) -> Any:
@@ -372,30 +326,3 @@ def _open_reserved(path: Path, settings: StorageSettings, name: str) -> Any:
             if map_bytes // 2 < MAP_BYTES_MIN:
                 raise NotOpened(name, f"no address space for its map: {error}") from error
             map_bytes //= 2
-
-
-def _read_starts(path: Path) -> int | None:
-    try:
-        return int((path / STARTS_FILE).read_text())
-    except (FileNotFoundError, ValueError):
-        return None
-
-
-def _write_starts(path: Path, starts: int) -> None:
-    """Replace the counter file durably: a torn one would look like a file put back."""
-    temporary = path / (STARTS_FILE + ".new")
-    with open(temporary, "w", encoding="ascii") as file:
-        file.write(str(starts))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path / STARTS_FILE)
-    sync_folder(path)
-
-
-def sync_folder(path: Path) -> None:
-    """Make what was created, renamed or removed in a folder durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,8 +1,8 @@
 """The log as history: what happened to a table, and to one record. The audit and transaction log operations read this.
 
-It is a view of the commit log, so it reaches back as far as the log does; history that was deleted is left out, also while
-a peer still needs its entries. Entries of an older table of the same name are not history of this one. Times are
-microseconds; pages are by ``lseq``, which never changes.
+It is a view of the commit log, so it reaches back as far as the log does; history that was deleted is left out, also
+while a peer still needs its entries. Entries of an older table of the same name are not history of this one. Times
+are microseconds; pages are by ``lseq``, which never changes.
 """
 
 from collections.abc import Iterator
@@ -33,7 +33,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableEntry:
-    """One transaction's changes of one table. ``operation`` is the one that was requested, None for writes without one."""
+    """One transaction's changes of one table. ``operation`` is the one that was requested, None for writes without
+    one.
+    """
 
     lseq: int
     ts: int
@@ -54,7 +56,8 @@ def table_history(
     beyond: int | None = None,
     limit: int | None = None,
 ) -> Iterator[TableEntry]:
-    """Entries with changes of ``table``, oldest first, whose commit time here is in ``[committed_from, committed_before)``.
+    """Entries with changes of ``table``, oldest first, whose commit time here is in ``[committed_from,
+    committed_before)``.
 
     ``beyond`` goes on behind an ``lseq`` met earlier, in the direction of reading. Valid while ``tx`` is open. Commit
     times of one log may run backwards with the wall clock, so the whole log is looked through.

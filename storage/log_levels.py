@@ -1,8 +1,9 @@
 """Levels of the application log, on top of Python's own: what every layer needs in order to log.
 
-Layers log through ``logging.getLogger("<layer>")`` and know nothing of files or of the process; the node routes the records
-(``node/observability.py``). Two levels have no counterpart in the ``logging`` module: ``TRACE`` below debug, and ``NOTIFY``
-above all, for what must stand in the log whatever its level (a job's start and end, the start of the node).
+Layers log through ``logging.getLogger("<layer>")`` and know nothing of files or of the process; the node routes the
+records (``node/observability.py``). Two levels have no counterpart in the ``logging`` module: ``TRACE`` below debug,
+and ``NOTIFY`` above all, for what must stand in the log whatever its level (a job's start and end, the start of the
+node).
 """
 
 import logging

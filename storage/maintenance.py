@@ -1,9 +1,9 @@
 """Upkeep of a database, as functions for its commit thread: what retention, audit operations and jobs take away.
 
-Each takes the ``WriteState`` of one LMDB transaction (``Catalog.maintain``), does one bounded chunk and tells how much
-that was; its caller repeats until nothing is left, and client writes have their turn in between. None makes a log entry:
-what goes is no longer visible, no longer wanted, or wanted on this node alone. Changes are put at once, so an error ends
-the LMDB transaction with all of them.
+Each takes the ``WriteState`` of one LMDB transaction (``Catalog.maintain``), does one bounded chunk and tells how
+much that was; its caller repeats until nothing is left, and client writes have their turn in between. None makes a
+log entry: what goes is no longer visible, no longer wanted, or wanted on this node alone. Changes are put at once, so
+an error ends the LMDB transaction with all of them.
 
 The newest entry of the log always stays: it tells where the log is.
 """
@@ -51,7 +51,8 @@ def alone(origin: Origin, position: object) -> bool:
 def expire_rows(state: WriteState, *, now_ms: int, limit: int = CHUNK) -> int:
     """Replace rows whose time has come by tombstones with the stamp of the row; how many, 0 when no more are due.
 
-    The tombstone keeps the expiry, which tells it from a delete's: it keeps older versions of the record from coming back.
+    The tombstone keeps the expiry, which tells it from a delete's: it keeps older versions of the record from coming
+    back.
     """
     due = _due(state, now_ms, limit)
     for table_id in dict.fromkeys(table_id for _, table_id, _ in due):

@@ -1,7 +1,8 @@
 """When a condition holds: decided on key encodings, so that an index range and a filter over records always agree.
 
-A condition becomes a ``ValueTest``: ranges of encodings, and where a range alone does not decide, a test of one encoding.
-An index walks the ranges; a filter encodes the record's value and asks the same test. The rules beside the order itself:
+A condition becomes a ``ValueTest``: ranges of encodings, and where a range alone does not decide, a test of one
+encoding. An index walks the ranges; a filter encodes the record's value and asks the same test. The rules beside the
+order itself:
 
 - An absent attribute, an object and binary data satisfy nothing; null satisfies only what names it or lies below it.
 - ``less_than`` never holds for null, nor for ``false`` under a bound that is a number or text.
@@ -184,7 +185,9 @@ def _between(comparator: Comparator, low: bytes, high: bytes) -> tuple[Range, ..
 
 
 def _prefix(value: Any, *, is_key: bool) -> ValueTest:
-    """Arrays that begin with the elements of ``value``: as keys a range, elsewhere where the first element is indexed."""
+    """Arrays that begin with the elements of ``value``: as keys a range, elsewhere where the first element is
+    indexed.
+    """
     elements = value if isinstance(value, list | tuple) else [value]
     if not elements:
         return ValueTest(ranges=(EVERYTHING,), needs_record=True)

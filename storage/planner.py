@@ -1,8 +1,9 @@
-"""From a query to the walk that answers it with the least work. Pure: all it knows of the data comes from ``Statistics``.
+"""From a query to the walk that answers it with the least work. Pure: all it knows of the data comes from
+``Statistics``.
 
-A plan is a list of steps, run one after the other. A step walks one order (the primary table or an index) over the ranges
-of a condition, checks *probes* (does another index hold this key under that value? cheaper than loading the row), loads
-rows and tests the rest on them. What it guarantees:
+A plan is a list of steps, run one after the other. A step walks one order (the primary table or an index) over the
+ranges of a condition, checks *probes* (does another index hold this key under that value? cheaper than loading the
+row), loads rows and tests the rest on them. What it guarantees:
 
 - one condition: its index's order, then key order (without an index: key order);
 - ``or``: the matches of the first condition, then new ones of the second, and so on: a step leaves out what an earlier

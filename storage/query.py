@@ -1,9 +1,9 @@
 """Running a query: pages of records, each page from a snapshot of its own.
 
 No transaction is open between two pages, so a caller may send a page to a slow client before it asks for the next; it
-may ask from a worker thread, and from another one each time. What fits one page is one snapshot. Behind that a record that
-is changed meanwhile can be met at its old and its new place, or not at all; whatever is delivered satisfies the query in
-the snapshot of its delivery.
+may ask from a worker thread, and from another one each time. What fits one page is one snapshot. Behind that a record
+that is changed meanwhile can be met at its old and its new place, or not at all; whatever is delivered satisfies the
+query in the snapshot of its delivery.
 
 Memory is bounded by the page and, for an order that is made in memory, by the sort values of all matches (of a limit's
 worth where there is one).

@@ -1,8 +1,8 @@
 """Retention: the service that removes what has outlived its use, database by database, in small chunks.
 
-In this order, as each makes room for the next: records whose time has come become tombstones; the log's oldest entries go;
-hidden history is taken out of the entries that stay; tombstones that nothing needs any more go. What peers still need is
-asked of ``RetentionRules``; a node without peers keeps nothing for others.
+In this order, as each makes room for the next: records whose time has come become tombstones; the log's oldest
+entries go; hidden history is taken out of the entries that stay; tombstones that nothing needs any more go. What
+peers still need is asked of ``RetentionRules``; a node without peers keeps nothing for others.
 """
 
 import logging
@@ -40,7 +40,9 @@ INTERVAL_S: Final = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetentionRules:
-    """What other members still need; both are called on the commit thread, for every entry or tombstone that could go."""
+    """What other members still need; both are called on the commit thread, for every entry or tombstone that could
+    go.
+    """
 
     may_trim: MayTrim = alone
     is_stable: IsStable = alone
@@ -76,7 +78,8 @@ async def run_retention(
 ) -> None:
     """Serve until cancelled: a round over all databases, a pause, and again.
 
-    A database that cannot be written now (full, failed, dropped meanwhile) is reported and tried again in the next round.
+    A database that cannot be written now (full, failed, dropped meanwhile) is reported and tried again in the next
+    round.
     """
     task_status.started()
     while True:

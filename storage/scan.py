@@ -1,10 +1,10 @@
 """Walks over the primary table and the indexes in chunks, each chunk whole within the snapshot of the moment.
 
-A walk keeps its place as the last entry it met, never a cursor: between two chunks the snapshot may be exchanged. Chunks
-hold ``(stored value, stored key)`` in the order of the walk.
+A walk keeps its place as the last entry it met, never a cursor: between two chunks the snapshot may be exchanged.
+Chunks hold ``(stored value, stored key)`` in the order of the walk.
 
-LMDB's order is that of the stored bytes. Where encodings had to be shortened, entries with one prefix stand in the order
-of their digests: such a *run* is read as a whole and put in order by the full value and key, from the rows.
+LMDB's order is that of the stored bytes. Where encodings had to be shortened, entries with one prefix stand in the
+order of their digests: such a *run* is read as a whole and put in order by the full value and key, from the rows.
 """
 
 from bisect import bisect_left
@@ -275,8 +275,9 @@ def in_key_order(reader: Reader, stored_keys: list[bytes]) -> list[bytes]:
 
 
 class _Run:
-    """Neighbours whose stored bytes do not tell their order. Kept in memory while it is delivered: its stored keys; while
-    it is put in order: its values and keys in full."""
+    """Neighbours whose stored bytes do not tell their order. Kept in memory while it is delivered: its stored keys;
+    while it is put in order: its values and keys in full.
+    """
 
     def __init__(self, reader: Reader, attribute: str | None, window: Window, direction: Direction) -> None:
         self._reader = reader

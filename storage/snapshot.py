@@ -1,14 +1,14 @@
 """Backups: a database, or some of its tables, out of one read transaction into one file, and back.
 
-A backup is a data file of our own storage format, so to restore is to put it at its place: ``restore_database`` checks it,
-makes the folder ``<databases>/<escaped name>/`` around it and renames that into place; the node finds it at its next start.
-By hand, on a stopped node: make a new folder there, put the file into it as ``data.mdb`` and the database's name into
-``name``. The database then begins a new incarnation, as a backup says of itself that it was never started: numbers that
-were given out after it was made will not look like old ones.
+A backup is a data file of our own storage format, so to restore is to put it at its place: ``restore_database``
+checks it, makes the folder ``<databases>/<escaped name>/`` around it and renames that into place; the node finds it
+at its next start. By hand, on a stopped node: make a new folder there, put the file into it as ``data.mdb`` and the
+database's name into ``name``. The database then begins a new incarnation, as a backup says of itself that it was
+never started: numbers that were given out after it was made will not look like old ones.
 
 - A *whole* backup is LMDB's compact copy: everything, the log included.
-- A *table* backup is a fresh file with these tables only. Their history goes with them where that is asked: entries keep
-  their headers, so the chain can be checked, and lose the writes of other tables.
+- A *table* backup is a fresh file with these tables only. Their history goes with them where that is asked: entries
+  keep their headers, so the chain can be checked, and lose the writes of other tables.
 
 Nothing here awaits: the caller runs it in a worker thread, and sends the file once the reader is closed, as a slow
 client must not keep LMDB from reusing pages.
@@ -28,9 +28,10 @@ from lmdb.verify import VerifyError, verify
 from storage import codec
 from storage.catalog import folder_of, make_folder
 from storage.commit_log import HEAD_KEY
+from storage.data_file import DATA_FILE, lacks_room
 from storage.database import Database
 from storage.entry import decode_stored, encode_reduced
-from storage.environment import DATA_FILE, FIXED, FIXED_DUPLICATES, FORMAT, lacks_room
+from storage.environment import FIXED, FIXED_DUPLICATES, FORMAT
 from storage.errors import Corrupt, DatabaseExists, DiskFailed, DiskFull
 from storage.schema import Table
 from storage.transaction import HIDDEN_KEY, ReadTransaction
@@ -85,9 +86,9 @@ def backup_tables(database: Database, file: Path, names: Sequence[str], *, inclu
 def restore_database(file: Path, databases: Path, name: str) -> Path:
     """Make database ``name`` in the folder ``databases`` from a backup file; returns its folder.
 
-    For a stopped node, or a name that a running one does not have: it opens what it finds at its next start. The file may
-    come from anywhere, so its structure is checked before it is trusted. Raises ``DatabaseExists``, ``Corrupt`` where the
-    file is no backup, and ``Unwritable`` where the disk does not take it.
+    For a stopped node, or a name that a running one does not have: it opens what it finds at its next start. The file
+    may come from anywhere, so its structure is checked before it is trusted. Raises ``DatabaseExists``, ``Corrupt``
+    where the file is no backup, and ``Unwritable`` where the disk does not take it.
     """
     path = databases / folder_of(name)
     if path.exists():

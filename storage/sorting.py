@@ -1,7 +1,7 @@
 """Putting matches in order in memory, for orders that no index delivers.
 
-Of each match only its sort values and stored key are kept; rows are loaded again when they are delivered. With a limit no
-more than twice the wanted number is kept: what cannot be among the first is dropped at once.
+Of each match only its sort values and stored key are kept; rows are loaded again when they are delivered. With a
+limit no more than twice the wanted number is kept: what cannot be among the first is dropped at once.
 """
 
 from collections.abc import Callable, Sequence

@@ -4,6 +4,7 @@ All puts of a transaction are collected by sub-database, so that each is walked 
 share the pages they touch. Nothing here touches LMDB; whatever is refused is refused before the first put.
 """
 
+from collections.abc import Collection
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any, Final
@@ -20,6 +21,8 @@ from storage.write_state import WriteState
 
 EXPIRY_MS_MAX: Final = (1 << 53) - 1
 """Far beyond any date, and exact in every client."""
+FEW: Final = 8
+"""Up to here looking through a tuple is cheaper than making a set."""
 _ABSENT: Final = object()
 
 
@@ -116,9 +119,12 @@ class TablePlanner:
             old_value, new_value = old.get(name, _ABSENT), new.get(name, _ABSENT)
             if is_same(old_value, new_value):
                 continue
-            before, after = set(entries_of(old_value)), set(entries_of(new_value))
-            plan.index_removes[name].extend((entry, stored_key) for entry in before - after)
-            plan.index_adds[name].extend((entry, stored_key) for entry in after - before)
+            before: Collection[bytes] = entries_of(old_value)
+            after: Collection[bytes] = entries_of(new_value)
+            if len(before) > FEW or len(after) > FEW:
+                before, after = frozenset(before), frozenset(after)
+            plan.index_removes[name].extend((entry, stored_key) for entry in before if entry not in after)
+            plan.index_adds[name].extend((entry, stored_key) for entry in after if entry not in before)
 
     def _expiry(self, staged: Staged, record: dict[str, Any]) -> int | None:
         """When the record expires; an instant outside of what can be stored is taken as the nearest that can."""

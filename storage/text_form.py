@@ -1,8 +1,8 @@
 """The text that a value shows to ``contains``, ``ends_with`` and wildcards, made from its key encoding.
 
 Numbers read as JavaScript writes them, as that is what clients of the reference search for: ``5``, ``0.1``, ``1e-7``,
-``1e+21``; integers below 10^21 with all their digits. A date reads as its milliseconds: an index does not know it from a
-number. The text is a function of the encoding alone, so ``4`` and ``4.0``, one value, have one text.
+``1e+21``; integers below 10^21 with all their digits. A date reads as its milliseconds: an index does not know it
+from a number. The text is a function of the encoding alone, so ``4`` and ``4.0``, one value, have one text.
 """
 
 import math

@@ -21,9 +21,13 @@ from storage.errors import InvalidValue
 from storage.text_form import number_text
 
 NESTING_MAX: Final = codec.NESTING_MAX + 8
-"""Levels of lists and objects in one decoded value, the outermost counted: a record's and those of a request around it."""
+"""Levels of lists and objects in one decoded value, the outermost counted: a record's and those of a request around
+it.
+"""
 EXPONENT_FROM: Final = 1e16
-"""Floats below are written with all their digits. One limit for reading and writing, so that JSON reads back the same."""
+"""Floats below are written with all their digits. One limit for reading and writing, so that JSON reads back the
+same.
+"""
 ABSENT: Final = cbor2.undefined
 """What decoders give for JavaScript's ``undefined``: a member that is not there."""
 
@@ -68,8 +72,8 @@ def settle_floats(container: Any, depth: int = 1) -> bool:
     """Give the numbers of decoded JSON their form, in place; the rest of the model JSON cannot miss.
 
     True where a float is so great that it may have been written as an integer of more than 64 bits. Raises
-    ``InvalidValue`` for what is nested too deeply. Every bulk write passes here: a thousand records of ten attributes take
-    0.4 ms, as long as orjson needs for them. (A search of the bytes for such numbers is no faster.)
+    ``InvalidValue`` for what is nested too deeply. Every bulk write passes here: a thousand records of ten attributes
+    take 0.4 ms, as long as orjson needs for them. (A search of the bytes for such numbers is no faster.)
     """
     if depth > NESTING_MAX:
         raise _too_deep()

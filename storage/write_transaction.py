@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from storage import codec
 from storage.clock import tick
 from storage.entry import Kind, encode_header, encode_stored
-from storage.errors import SchemaConflict, TableExists, TableNotFound, TransactionTooLarge
+from storage.errors import AttributeExists, SchemaConflict, TableExists, TableNotFound, TransactionTooLarge
 from storage.record import Row, decode_row
 from storage.schema import Attribute, Definition, Table
 from storage.schema_change import SchemaChange
@@ -77,7 +77,9 @@ class WriteTransaction:
         return table.visible(row.decode(), row.ts)
 
     def records(self, table: Table) -> Iterator[dict[str, Any]]:
-        """All live records of a table as this transaction has left them, staged ones first. Not to be changed in place."""
+        """All live records of a table as this transaction has left them, staged ones first. Not to be changed in
+        place.
+        """
         staged = self._staged.get(table.name, {})
         yield from (change.record for change in staged.values() if change.record is not None)
         for stored_key in self._state.keys_of(table):
@@ -153,7 +155,12 @@ class WriteTransaction:
         )
 
     def add_attribute(self, table: Table, attribute: Attribute) -> Table:
-        """Stage a new attribute at the end of the table; its index covers the records that are there already."""
+        """Stage a new attribute at the end of the table; its index covers the records that are there already.
+
+        Raises ``AttributeExists``.
+        """
+        if attribute.name in self.table(table.name).attributes:
+            raise AttributeExists(self._state.environment.name, table.name, attribute.name)
         is_local = table.definition.is_local
         return self._change_schema(
             SchemaChange(kind="add_attribute", table=table.name, attribute=attribute, is_local=is_local)

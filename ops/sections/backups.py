@@ -8,7 +8,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import format_datetime
 from pathlib import Path
 from typing import IO, Annotated, Any, Final
 
@@ -87,7 +86,6 @@ def _headers(database: str, backup: Backup, *, compresses: bool) -> list[tuple[s
     headers = [
         ("content-type", "application/octet-stream"),
         ("content-disposition", f'attachment; filename="{file_name}"'),
-        ("date", format_datetime(datetime.now(UTC), usegmt=True)),
         ("x-snapshot-time", f"{taken_at.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"),
     ]
     return [*headers, ("content-encoding", "gzip")] if compresses else headers

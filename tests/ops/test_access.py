@@ -204,6 +204,7 @@ def test_a_hidden_table_is_described_as_one_that_does_not_exist() -> None:
 def test_a_hidden_database_is_described_as_one_that_does_not_exist(database: str) -> None:
     items = [f"database '{database}' does not exist"]
     assert refusal(DESCRIBE_DATABASE, permission_of("r"), {"database": database}) == ([], items)
+    items = [f"Table '{database}.x' does not exist"]
     assert refusal(DESCRIBE_TABLE, permission_of("r"), {"database": database, "table": "x"}) == ([], items)
 
 

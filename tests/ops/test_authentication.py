@@ -333,7 +333,7 @@ async def test_with_too_many_passwords_to_check_a_login_is_refused_as_overload(n
     node.authenticator._passwords = Full()  # type: ignore[assignment]
     answer = await node.ask(USER_INFO, TARKA)
     assert answer.status == 503
-    assert answer.body == {"error": "Service unavailable, exceeded request queue limit"}
+    assert answer.body == "Service unavailable, exceeded request queue limit"
 
 
 # -- tokens -----------------------------------------------------------------------------------------------------------

@@ -205,26 +205,24 @@ async def test_the_request_is_kept_without_its_secrets_and_cleared_when_done(run
 # -- progress ---------------------------------------------------------------------------------------------------------
 
 
-async def test_progress_is_stored_at_once_and_then_no_more_than_once_a_second(tmp_path: Path) -> None:
-    reported: list[Any] = []
-    async with open_runner(tmp_path) as running:
-        job_id = ""
+async def test_progress_is_stored_at_once_and_then_no_more_than_once_a_second(
+    running: Running, mock_clock: trio.testing.MockClock
+) -> None:
+    stored: list[int] = []
+    is_done = trio.Event()
+    ids: list[str] = []
 
-        async def work(progress: Progress) -> None:
-            await trio.lowlevel.checkpoint()
-            begins_s = trio.current_time()
-            done = 0
-            while trio.current_time() < begins_s + 1.2:
-                done += 1
-                await progress.report(done, 1000, "records")
-                reported.append(running.get(job_id)["progress"]["done"])
-                await trio.sleep(0.01)
+    async def work(progress: Progress) -> None:
+        await trio.lowlevel.checkpoint()
+        for done, passes_s in enumerate((0.0, 0.4, 0.5, 0.2, 0.8, 0.3), start=1):
+            mock_clock.jump(passes_s)
+            await progress.report(done, 1000, "records")
+            stored.append(running.get(ids[0])["progress"]["done"])
+        is_done.set()
 
-        job_id = await running.start(work)
-        record = await running.ended(job_id)
-    assert len(set(reported)) == 2
-    assert reported[0] == 1
-    assert record["progress"] == {"done": len(reported), "total": 1000, "unit": "records"}
+    ids.append(await running.start(work))
+    await is_done.wait()
+    assert stored == [1, 1, 1, 4, 4, 6]
 
 
 async def test_the_last_progress_is_there_when_the_job_is_over(running: Running) -> None:
@@ -301,27 +299,29 @@ async def test_an_end_that_cannot_be_stored_is_stored_later(
 # -- stop and start ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_stop_ends_jobs_between_two_chunks_and_says_how_much_was_done(running: Running) -> None:
+async def test_a_stop_ends_jobs_between_two_chunks_and_says_how_much_was_done(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     chunks: list[int] = []
 
-    async def work(progress: Progress) -> None:
-        while True:
-            await running.catalog.write(SYSTEM, lambda tx: chunks.append(1))
-            await progress.report(len(chunks), None, "records")
+    async with open_runner(tmp_path) as opened:
 
-    job_id = await running.start(work)
-    while len(chunks) < 5:
-        await trio.sleep(0.001)
-    async with trio.open_nursery() as others:
-        stopped = JobRunner(running.catalog)
-        others.start_soon(stopped.run)
-        running.nursery.cancel_scope.cancel()
-        with trio.CancelScope(shield=True):
-            record = await running.ended(job_id)
-            others.cancel_scope.cancel()
+        async def work(progress: Progress) -> None:
+            async with trio.open_nursery():
+                while True:
+                    await opened.catalog.write(SYSTEM, lambda tx: chunks.append(1))
+                    await progress.report(len(chunks), None, "records")
+
+        job_id = await opened.start(work)
+        with trio.fail_after(10):
+            while len(chunks) < 5:
+                await trio.lowlevel.checkpoint()
+    async with open_runner(tmp_path) as again:
+        record = again.get(job_id)
     assert (record["status"], record["message"]) == ("ERROR", INTERRUPTED)
     assert record["progress"]["done"] == len(chunks)
     assert "request" not in record
+    assert "interrupted by the last end" not in caplog.text
 
 
 async def test_jobs_that_wait_when_the_node_stops_are_told_as_interrupted(tmp_path: Path) -> None:

@@ -90,7 +90,9 @@ class UserNode:
         request = request_of(body, user, headers=headers, peer=peer)
         response = await self.dispatcher(request)
         assert isinstance(response.body, bytes)
-        return Answer(response.status, json.loads(response.body), dict(response.headers))
+        headers_sent = dict(response.headers)
+        is_json = headers_sent["content-type"] == "application/json"
+        return Answer(response.status, json.loads(response.body) if is_json else response.body.decode(), headers_sent)
 
     async def done(self, operation: str, **fields: Any) -> Any:
         """The result of an operation that must succeed, as the administrator."""

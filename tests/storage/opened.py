@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from lmdb.verify import verify
+
 from storage.clock import RELEASED_AT_US
 from storage.database import Database, Maintenance, MaintenanceFunction, Outcome, Write, WriteFunction
 from storage.environment import Environment
@@ -72,6 +74,12 @@ class Opened:
             row = tx.row(found, stored_key_of(key))
             return None if row is None else tx.record(found, row)
 
+    def record(self, table: str, key: Any) -> dict[str, Any]:
+        """The record, which has to be there."""
+        record = self.get(table, key)
+        assert record is not None
+        return record
+
     def all(self, table: str) -> list[dict[str, Any]]:
         """Live records in key order."""
         with self.database.read() as tx:
@@ -92,6 +100,12 @@ class Opened:
 
 def put_dog(tx: WriteTransaction, key: Any, **values: Any) -> None:
     write_records(tx, "dog", [{"id": key, **values}], "upsert")
+
+
+def structural_damage(folder: Path) -> list[str]:
+    """What LMDB's own check says of a stopped database's file."""
+    problems: list[str] = verify(str(folder))  # type: ignore[no-untyped-call]  # lmdb's only untyped module
+    return problems
 
 
 def _value(outcome: Outcome) -> Any:

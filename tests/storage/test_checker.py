@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 from storage import codec
 from storage.checker import Problem, check_database
 from storage.commit_log import HEAD_KEY, Head, Position
+from storage.data_file import DATA_FILE, STARTS_FILE
 from storage.entry import decode_stored, digest, encode_stored
-from storage.environment import DATA_FILE, STARTS_FILE, Environment
+from storage.environment import Environment
 from storage.maintenance import trim_log
 from storage.record import decode_row, encode_row
 from storage.schema import Attribute, Table
@@ -374,7 +376,7 @@ def test_a_reduced_entry_above_the_floor(damage: Damage) -> None:
 )
 def test_a_kept_vector_that_is_missing_or_wrong(damage: Damage, data: bytes | None) -> None:
     for _ in range(3):
-        damage.opened.write_all([lambda tx, key=key: put_dog(tx, key) for key in range(400)])
+        damage.opened.write_all([partial(put_dog, key=key) for key in range(400)])
     assert damage.problems() == []
     if data is None:
         damage.delete("vectors", (1024).to_bytes(8))

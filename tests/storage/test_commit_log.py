@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 
 from storage import codec
@@ -96,7 +98,7 @@ def test_a_head_comes_back_as_it_was() -> None:
 
 
 def test_the_vector_is_kept_at_every_so_many_entries(opened: Opened) -> None:
-    functions = [lambda tx, key=key: put_dog(tx, key) for key in range(500)]
+    functions = [partial(put_dog, key=key) for key in range(500)]
     for _ in range(5):
         assert all(outcome.error is None for outcome in opened.write_all(functions))
     with opened.database.read() as tx:
@@ -109,7 +111,7 @@ def test_the_vector_is_kept_at_every_so_many_entries(opened: Opened) -> None:
             assert vector == [[*opened.environment.origin, entry.header.oseq]]
 
 
-def test_an_empty_log_has_no_first_and_no_last(opened: Opened, tmp_path: object) -> None:
+def test_an_empty_log_has_no_first_and_no_last(opened: Opened) -> None:
     other = Opened.at(opened.environment.path.parent / "other")
     with other.database.read() as tx:
         assert (tx.log.first(), tx.log.last(), list(tx.log.read_before())) == (0, 0, [])

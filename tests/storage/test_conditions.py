@@ -1,4 +1,6 @@
-"""When a condition holds: every comparator on every pair of values against a naive rule; filter and index range agree."""
+"""When a condition holds: every comparator on every pair of values against a naive rule; filter and index range
+agree.
+"""
 
 import itertools
 from datetime import UTC, datetime

@@ -5,12 +5,14 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import pytest
 
 from storage import environment as environment_module
-from storage.environment import DATA_FILE, STARTS_FILE, Environment, file_problem
+from storage.data_file import DATA_FILE, STARTS_FILE, file_problem, write_starts
+from storage.environment import Environment
 from storage.errors import DatabaseClosed, NotOpened
 from storage.settings import StorageSettings
 from tests.storage.opened import MAP_BYTES, Opened
@@ -80,14 +82,13 @@ def test_a_crash_between_the_two_counters_is_taken_for_a_restored_file(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, _ = start_and_stop(folder)
-    write_starts = environment_module._write_starts
 
     def crash(path: Path, starts: int) -> None:
         write_starts(path, starts)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(environment_module, "_write_starts", crash)
+        patch.setattr(environment_module, "write_starts", crash)
         open_environment(folder)
     store, is_new = start_and_stop(folder)
     assert (store != first, is_new) == (True, True)
@@ -270,10 +271,10 @@ def test_a_reservation_that_the_machine_refused_grows_when_it_is_needed(
 ) -> None:
     really_open = lmdb.open
 
-    def open_small(*args: object, map_size: int, **options: object) -> object:
-        if map_size > 1 << 20:
+    def open_small(path: str, **options: Any) -> lmdb.Environment:
+        if options.get("map_size", 0) > 1 << 20:
             raise lmdb.MemoryError("Cannot allocate memory")
-        return really_open(*args, map_size=map_size, **options)
+        return really_open(path, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(environment_module, "MAP_BYTES_MIN", 1 << 19)

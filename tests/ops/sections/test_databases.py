@@ -124,7 +124,7 @@ async def make_farm(node: Node) -> None:
     await node.ok(operation="create_database", database="spare")
 
 
-def table_rights(*, attributes: list[dict[str, Any]] | None = None, **rights: bool) -> dict[str, Any]:
+def table_rights(rights: dict[str, bool], attributes: list[dict[str, Any]] | None = None) -> dict[str, Any]:
     """A permission object for farm.animal."""
     flags = {right: rights.get(right, False) for right in ("read", "insert", "update", "delete")}
     return {"farm": {"tables": {"animal": {**flags, "attribute_permissions": attributes or []}}}}
@@ -340,7 +340,7 @@ async def test_a_role_without_rights_sees_nothing_and_creates_nothing(node: Node
 @pytest.mark.parametrize("table", ["pen", "ghost"])
 async def test_a_table_that_a_role_may_not_see_is_described_like_one_that_is_not_there(node: Node, table: str) -> None:
     await make_farm(node)
-    user = await with_role(node, table_rights(read=True))
+    user = await with_role(node, table_rights({"read": True}))
     answer = await node.post({"operation": "describe_table", "database": "farm", "table": table}, user=user)
     assert answer == (403, refusal(items=[f"Table 'farm.{table}' does not exist"]))
 
@@ -356,7 +356,7 @@ def refusal(access: list[Any] | None = None, items: list[str] | None = None) -> 
 @pytest.mark.parametrize("right", ["read", "insert", "update", "delete"])
 async def test_any_right_on_a_table_shows_it_and_its_database(node: Node, right: str) -> None:
     await make_farm(node)
-    user = await with_role(node, table_rights(**{right: True}))
+    user = await with_role(node, table_rights({right: True}))
     status, described = await node.post({"operation": "describe_all"}, user=user)
     assert (status, list(described), list(described["farm"])) == (200, ["farm"], ["animal"])
     assert names(described["farm"]["animal"]) == ["id", "__createdtime__", "__updatedtime__"]
@@ -366,7 +366,7 @@ async def test_attribute_permissions_show_the_permitted_attributes_and_the_key(n
     await make_farm(node)
     await node.ok(operation="insert", **FARM_ANIMAL, records=[{"id": 1, "name": "Tarka", "weight": 7}])
     permitted = {"attribute_name": "weight", "read": True, "insert": False, "update": False}
-    user = await with_role(node, table_rights(read=True, attributes=[permitted]))
+    user = await with_role(node, table_rights({"read": True}, [permitted]))
     status, described = await node.post({"operation": "describe_table", **FARM_ANIMAL}, user=user)
     assert (status, names(described), described["record_count"]) == (200, ["id", "weight"], 1)
 

@@ -11,7 +11,7 @@ from ops.system_tables import JOBS, SYSTEM
 from storage.write_transaction import WriteTransaction
 from tests.ops.conftest import Node
 
-ONE = {
+ONE: dict[str, Any] = {
     "id": "7c2f",
     "type": "csv_data_load",
     "status": "COMPLETE",
@@ -114,7 +114,9 @@ async def test_any_number_of_jobs_is_found_across_pages(node: Node) -> None:
     assert await found(node, **MORNING) == [f"{n:05}" for n in range(count)]
 
 
-@pytest.mark.parametrize("text", ["2026-11-23T10:30:00.000+0200", "2026-11-23T08:30:00Z", "2026-11-23T08:30:00.000+00:00"])
+@pytest.mark.parametrize(
+    "text", ["2026-11-23T10:30:00.000+0200", "2026-11-23T08:30:00Z", "2026-11-23T08:30:00.000+00:00"]
+)
 async def test_offsets_are_understood(node: Node, text: str) -> None:
     await store(node, ONE)
     assert await found(node, from_date=text, to_date="2026-11-24T00:00:00Z") == ["7c2f"]
