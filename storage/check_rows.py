@@ -26,12 +26,14 @@ class _Tally:
     expiring: int = 0
     in_log: int = 0
     entries: dict[str, int] = field(default_factory=dict)
+    extras: dict[str, int] = field(default_factory=dict)
+    """By index: entries that are second and further ones of their row."""
 
 
 def check_rows(snapshot: Snapshot, report: Report, findings: LogFindings) -> None:
     expiring = 0
     for table in snapshot.tables.values():
-        tally = _Tally(entries=dict.fromkeys(table.index_ids, 0))
+        tally = _Tally(entries=dict.fromkeys(table.index_ids, 0), extras=dict.fromkeys(table.index_ids, 0))
         for stored_key, data in snapshot.items(f"p{table.rows_id}"):
             _check_row(snapshot, report, table, stored_key, data, tally, findings)
         for stored_key, data in snapshot.items(f"p{table.tombstones_id}"):
@@ -69,8 +71,11 @@ def _check_row(
         tally.expiring += 1
         if not snapshot.has_pair("expiry", _expiry_key(table, row.expires_at_ms), stored_key):
             report.add("expiry", "the row is not in the expiry order", table=table.name, key=stored_key)
+    seen: set[str] = set()
     for name, entry in _entries(table, record, row):
         tally.entries[name] += 1
+        tally.extras[name] += name in seen
+        seen.add(name)
         if not snapshot.has_pair(f"i{table.index_ids[name]}", entry, stored_key):
             report.add("index", f"the index of '{name}' lacks this row", table=table.name, key=stored_key)
 
@@ -166,6 +171,9 @@ def _check_totals(snapshot: Snapshot, report: Report, table: Table, tally: _Tall
     for name, count in tally.entries.items():
         if snapshot.entry_count(f"i{table.index_ids[name]}") != count:
             _name_stray_entries(snapshot, report, table, name)
+        noted = int.from_bytes(snapshot.get("extras", table.index_ids[name].to_bytes(4)) or b"")
+        if noted != tally.extras[name]:
+            report.add("index", f"the count of further entries of '{name}' is not that of the rows", table=table.name)
 
 
 def _name_stray_entries(snapshot: Snapshot, report: Report, table: Table, name: str) -> None:

@@ -10,6 +10,7 @@ sub-database            key -> value
 ``tables``              table id (u32) -> CBOR of the table
 ``digests``             table id (u32) -> state digest of its visible rows, 16 bytes
 ``sequences``           table id (u32) -> next generated key (u64)
+``extras``              index number (u32) -> how many of its entries are second and further ones of their row (u64)
 ``expiry``              (expiry in ms, u64, table id, u32) -> stored primary keys (``dupsort``)
 ``p0``, ``p1``, …       stored primary key -> row, or tombstone
 ``i0``, ``i1``, …       stored value -> stored primary keys (``dupsort``)
@@ -79,7 +80,7 @@ OUR_MISTAKES: Final = (
     lmdb.NotFoundError,
     lmdb.IncompatibleError,
 )
-FIXED: Final = ("meta", "log", "origins", "vectors", "tables", "digests", "sequences")
+FIXED: Final = ("meta", "log", "origins", "vectors", "tables", "digests", "sequences", "extras")
 FIXED_DUPLICATES: Final = ("expiry",)
 
 

@@ -97,7 +97,9 @@ def _plan_removal(plan: TablePlan, state: WriteState, stored_key: bytes, row: Ro
     visible = plan.table.visible(record, row.ts)
     for name in plan.table.index_ids:
         if name in visible:
-            plan.index_removes[name].extend((entry, stored_key) for entry in entries_of(visible[name]))
+            entries = entries_of(visible[name])
+            plan.index_removes[name].extend((entry, stored_key) for entry in entries)
+            plan.count_entries(name, len(entries), 0)
     return record[plan.table.primary_key]
 
 

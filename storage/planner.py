@@ -77,8 +77,8 @@ class Statistics(Protocol):
     def count(self, attribute: str, wanted: Range, at_most: int) -> int | None:
         """Entries in a range (for the primary key: rows); exact for one value, else None beyond ``at_most``."""
 
-    def extra_entries(self, attribute: str) -> int | None:
-        """How many entries of an index are second and further ones of their record (arrays); None: not known."""
+    def extra_entries(self, attribute: str) -> int:
+        """How many entries of an index are second and further ones of their record (arrays)."""
 
 
 class Direction(Enum):
@@ -351,8 +351,8 @@ class _Planner:
 
     def _with_missing(self, walk: Step, sort: Sort, cost: float) -> tuple[list[Step], float] | None:
         """The walk, before or behind it the records without a value there, which no index lists."""
-        extra = self._statistics.extra_entries(sort.attribute)
-        if extra == 0 and self._statistics.entry_count(sort.attribute) == self._rows:
+        with_value = self._statistics.entry_count(sort.attribute) - self._statistics.extra_entries(sort.attribute)
+        if with_value == self._rows:
             return [walk], cost
         if self._rows > KEYS_COMPARED_MAX:
             return None
@@ -363,7 +363,7 @@ class _Planner:
             without_value=True,
             probes=walk.probes,
             filter=walk.filter,
-            estimated=max(0, self._rows - self._statistics.entry_count(sort.attribute)),
+            estimated=max(0, self._rows - with_value),
         )
         if sort.descending:
             return [valued, missing], cost

@@ -155,6 +155,9 @@ class _TableWriter:
         self._copy(f"p{table.tombstones_id}", f"p{renumbered.tombstones_id}")
         for name, number in table.index_ids.items():
             self._copy(f"i{number}", f"i{renumbered.index_ids[name]}")
+            extra = self._tx.txn.get(number.to_bytes(4), db=self._tx.environment.handles["extras"])
+            if extra is not None:
+                self._put("extras", [(renumbered.index_ids[name].to_bytes(4), extra)])
 
     def _meta(self, numbers: dict[str, int]) -> Iterator[tuple[bytes, bytes]]:
         last_table = max((table.id for table in self._tables), default=0)

@@ -1,6 +1,6 @@
 """What a transaction will do to one table, as values: staged records first, then puts and deletes by sub-database."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from storage.record import Row
@@ -36,9 +36,17 @@ class TablePlan:
     index_removes: dict[str, list[tuple[bytes, bytes]]]
     expiry_adds: list[tuple[bytes, bytes]]
     expiry_removes: list[tuple[bytes, bytes]]
+    extra_changes: dict[str, int] = field(default_factory=dict)
+    """By index: how many more of its entries are second and further ones of their row."""
     digest_change: int = 0
 
     @classmethod
     def empty(cls, table: Table) -> "TablePlan":
         names = table.index_ids
         return cls(table, [], [], [], [], {name: [] for name in names}, {name: [] for name in names}, [], [])
+
+    def count_entries(self, name: str, before: int, after: int) -> None:
+        """Note that one row's entries in an index change in number; only arrays have more than one."""
+        if before > 1 or after > 1:
+            change = max(after - 1, 0) - max(before - 1, 0)
+            self.extra_changes[name] = self.extra_changes.get(name, 0) + change

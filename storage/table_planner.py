@@ -110,8 +110,11 @@ class TablePlanner:
         adds = self.result.index_adds
         for name, value in record.items():
             if name in indexed:
-                for entry in entries_of(value):
+                entries = entries_of(value)
+                for entry in entries:
                     adds[name].append((entry, stored_key))
+                if len(entries) > 1:
+                    self.result.count_entries(name, 0, len(entries))
 
     def _replace_entries(self, stored_key: bytes, old: dict[str, Any], new: dict[str, Any]) -> None:
         plan = self.result
@@ -121,6 +124,7 @@ class TablePlanner:
                 continue
             before: Collection[bytes] = entries_of(old_value)
             after: Collection[bytes] = entries_of(new_value)
+            plan.count_entries(name, len(before), len(after))
             if len(before) > FEW or len(after) > FEW:
                 before, after = frozenset(before), frozenset(after)
             plan.index_removes[name].extend((entry, stored_key) for entry in before if entry not in after)

@@ -36,11 +36,10 @@ class TableStatistics:
             return None
         return sum(1 for key in keys if key < window.high)
 
-    def extra_entries(self, attribute: str) -> int | None:
-        """0 for the times that the node sets on every record. Of other attributes it is not known which records hold
-        arrays, whatever their type says: it may be younger than the record."""
-        names = (*self._table.created_time_attributes, *self._table.updated_time_attributes)
-        return 0 if any(known.name == attribute for known in names) else None
+    def extra_entries(self, attribute: str) -> int:
+        """Counted with every write of an array: without it nobody knows how many records an index leads to."""
+        number = self._table.index_ids[attribute].to_bytes(4)
+        return int.from_bytes(self._tx.txn.get(number, default=b"", db=self._tx.environment.handles["extras"]))
 
     def _entries(self, name: str) -> int:
         return int(self._tx.txn.stat(self._tx.environment.handles[name])["entries"])

@@ -36,6 +36,7 @@ class WriteState:
         self._new_handles: dict[str, Any] = {}
         self._origin_bytes: dict[int, bytes] = {}
         self._digests: dict[int, int] = {}
+        self._extras: dict[int, int] = {}
         self._sequences: dict[int, int] = {}
         self._pool: dict[str, list[Any]] | None = None
         self._has_changes = False
@@ -138,6 +139,9 @@ class WriteState:
         for name, added in plan.index_adds.items():
             self._put_many(f"i{table.index_ids[name]}", added)
         self._put_many("expiry", plan.expiry_adds)
+        for name, change in plan.extra_changes.items():
+            number = table.index_ids[name]
+            self._extras[number] = self._extra_entries(number) + change
         if plan.digest_change:
             self._digests[table.id] = (self._digest(table.id) + plan.digest_change) % DIGEST_MODULUS
 
@@ -180,13 +184,17 @@ class WriteState:
         """Index the records that are there. In a dynamic table none has the attribute, but for values that a drop
         hides.
         """
-        entries: list[tuple[bytes, bytes]] = []
+        items: list[tuple[bytes, bytes]] = []
+        extra = 0
         with self.txn.cursor(db=self._handle(f"p{table.rows_id}")) as cursor:
             for stored_key, data in cursor:
                 row = decode_row(data)
-                record = table.visible(row.decode(), row.ts)
-                entries.extend((entry, stored_key) for entry in entries_of(record.get(name, ...)))
-        self._put_many(f"i{index_id}", entries)
+                entries = entries_of(table.visible(row.decode(), row.ts).get(name, ...))
+                items.extend((entry, stored_key) for entry in entries)
+                extra += max(len(entries) - 1, 0)
+        self._put_many(f"i{index_id}", items)
+        if extra:
+            self._extras[index_id] = extra
 
     def _drop_table(self, table: Table, ts: int) -> None:
         for number in (table.rows_id, table.tombstones_id):
@@ -291,6 +299,9 @@ class WriteState:
 
     def _give_back(self, kind: str, number: int) -> None:
         self.txn.drop(self._handle(f"{kind}{number}"), delete=False)
+        if kind == "i":
+            self._extras.pop(number, None)
+            self.txn.delete(number.to_bytes(4), db=self._handles["extras"])
         self._sub_database_pool()[kind][1].append(number)
 
     # -- ending ---------------------------------------------------------------------------------------------------
@@ -309,6 +320,8 @@ class WriteState:
         if own.oseq != self.oseq:
             position = own._replace(oseq=self.oseq, chain=self.chain)
             self.txn.put(self.environment.origin_id.to_bytes(4), position.encoded(), db=self._handles["origins"])
+        for number, extra in self._extras.items():
+            self.txn.put(number.to_bytes(4), extra.to_bytes(8), db=self._handles["extras"])
         for table_id, digest in self._digests.items():
             self.txn.put(table_id.to_bytes(4), digest.to_bytes(16), db=self._handles["digests"])
         for table_id, following in self._sequences.items():
@@ -325,6 +338,12 @@ class WriteState:
     def _read_positions(self) -> dict[int, Position]:
         with self.txn.cursor(db=self._handles["origins"]) as cursor:
             return {int.from_bytes(key): Position.decoded(value) for key, value in cursor}
+
+    def _extra_entries(self, number: int) -> int:
+        extra = self._extras.get(number)
+        if extra is None:
+            extra = int.from_bytes(self.txn.get(number.to_bytes(4), default=b"", db=self._handles["extras"]))
+        return extra
 
     def _digest(self, table_id: int) -> int:
         digest = self._digests.get(table_id)

@@ -243,6 +243,14 @@ def test_an_index_entry_that_is_missing(damage: Damage, attribute: str) -> None:
     assert damage.found() == {("index", "dog")}
 
 
+def test_a_count_of_further_entries_that_is_not_that_of_the_rows(damage: Damage) -> None:
+    number = int(damage.index("tags")[1:])
+    damage.put("extras", number.to_bytes(4), (77).to_bytes(8))
+    (problem,) = damage.problems()
+    assert (problem.kind, problem.table) == ("index", "dog")
+    assert "further entries of 'tags'" in problem.message
+
+
 @pytest.mark.parametrize("key", [1, 77])
 def test_an_index_entry_that_leads_to_no_such_row(damage: Damage, key: int) -> None:
     damage.put(damage.index("name"), stored_key_of("Nobody"), stored_key_of(key))

@@ -38,7 +38,8 @@ BY_WEIGHT = Sort(attribute="weight")
 
 @dataclass(frozen=True, kw_only=True)
 class Numbers:
-    """Statistics as numbers: entries of every index, and of each condition's values by attribute."""
+    """Statistics as numbers: entries of every index, and of each condition's values by attribute. Where nothing else is
+    said there is one array, hence a record without the value."""
 
     row_count: int = 10_000
     counts: Mapping[str, int | None] = field(default_factory=dict)
@@ -51,8 +52,8 @@ class Numbers:
     def count(self, attribute: str, wanted: Range, at_most: int) -> int | None:
         return self.counts.get(attribute)
 
-    def extra_entries(self, attribute: str) -> int | None:
-        return self.extra.get(attribute)
+    def extra_entries(self, attribute: str) -> int:
+        return self.extra.get(attribute, 1)
 
 
 def _plan(where: Node | None, *, sort: Sort | None = None, limit: int | None = None, **numbers: Any) -> Plan:
