@@ -7,13 +7,16 @@ acceptable. Knows no server: ``ops/http_server.py`` brings requests here.
 
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import Any, Final, Protocol
 
 import trio
 
 from ops.access import check_access
+from ops.compression import COMPRESSED_FROM_BYTES, accepts_gzip, compressed, compressed_stream
+from ops.compression import HEADERS as GZIP_HEADERS
 from ops.content_types import ListEncoder, MediaType, decode_body, encode, negotiate, require_operation, wrap_result
 from ops.context import Context, Services, User
 from ops.errors import UNEXPECTED, AuthenticationFailed, UnknownOperation, answer_for
@@ -69,7 +72,7 @@ class OperationsDispatcher:
             media_type = JSON if operation.is_download else negotiate(request.headers.get("accept"))
             context = Context(services=self._services, user=user, request=request, body=body, operation=name)
             result = await operation.handler(context, operation.read(body))
-            return self._answer(result, media_type, began_s, close=name.startswith("restart"))
+            return await self._answer(result, request, media_type, began_s, close=name.startswith("restart"))
         except DatabaseError as error:
             return self._refusal(error, _media_type_for_errors(request, media_type), began_s)
         except Exception:
@@ -111,23 +114,30 @@ class OperationsDispatcher:
         if operation_log.isEnabledFor(logging.INFO) and (operation is None or operation.is_logged):
             operation_log.info(loggable_body(body))
 
-    def _answer(self, result: Any, media_type: MediaType, began_s: float, *, close: bool) -> Response:
+    async def _answer(
+        self, result: Any, request: Request, media_type: MediaType, began_s: float, *, close: bool
+    ) -> Response:
         headers: tuple[tuple[str, str], ...] = ()
         if isinstance(result, WithHeaders):
             headers = result.headers
             result = result.result
         if isinstance(result, Download):
             return Response(headers=(*headers, *result.headers, _timing(began_s)), body=result.chunks)
-        headers = (*headers, *media_type.headers, _timing(began_s))
+        body: bytes | AsyncIterator[bytes]
         if isinstance(result, RecordStream):
-            body = _stream(result, media_type)
-            return Response(headers=headers, body=body, close=close)
-        columns = None
-        if isinstance(result, RecordList):
-            columns = result.columns
-            result = result.records
-        encoded = encode(wrap_result(result), media_type, columns=columns)
-        return Response(headers=headers, body=encoded, chunked=isinstance(result, list), close=close)
+            body = await _encoded_stream(result, media_type)
+            is_list = True
+        else:
+            is_list = isinstance(result, list | RecordList)
+            columns, value = (result.columns, result.records) if isinstance(result, RecordList) else (None, result)
+            body = encode(wrap_result(value), media_type, columns=columns)
+        headers = (*headers, *media_type.headers)
+        if isinstance(body, bytes):
+            if len(body) >= COMPRESSED_FROM_BYTES and accepts_gzip(request.headers):
+                body, headers = compressed(body), (*headers, *GZIP_HEADERS)
+        elif accepts_gzip(request.headers):
+            body, headers = compressed_stream(body), (*headers, *GZIP_HEADERS)
+        return Response(headers=(*headers, _timing(began_s)), body=body, chunked=is_list, close=close)
 
     def _refusal(self, error: DatabaseError, media_type: MediaType, began_s: float) -> Response:
         status, body = answer_for(error)
@@ -153,17 +163,37 @@ def _whole(status: int, body: Mapping[str, Any], media_type: MediaType, began_s:
     return Response(status=status, headers=headers, body=encode(dict(body), media_type))
 
 
-async def _stream(stream: RecordStream, media_type: MediaType) -> AsyncIterator[bytes]:
-    """The encoded list, page by page. A failure in the middle ends it with an element that tells of it."""
+async def _encoded_stream(stream: RecordStream, media_type: MediaType) -> bytes | AsyncIterator[bytes]:
+    """The encoded list: whole where it is one page, so that it goes out at once and a failure is an error answer."""
     encoder = ListEncoder(media_type, columns=stream.columns)
-    try:
-        async for page in stream.pages:
-            encoded = encoder.rows(page)
-            if encoded:
-                yield encoded
-    except DatabaseError as error:
-        yield encoder.failure(type(error).__name__, str(error))
-    yield encoder.end()
+    first = await _next_filled(stream.pages)
+    second = None if first is None else await _next_filled(stream.pages)
+    if first is None or second is None:
+        return encoder.rows(first or ()) + encoder.end()
+    return _pieces(encoder, (first, second), stream.pages)
+
+
+async def _next_filled(pages: AsyncGenerator[Sequence[Any], None]) -> Sequence[Any] | None:
+    """The next page that holds something; None once there is no more and ``pages`` is at its end."""
+    while (page := await anext(pages, None)) is not None:
+        if page:
+            return page
+    return None
+
+
+async def _pieces(
+    encoder: ListEncoder, pages: Iterable[Sequence[Any]], following: AsyncGenerator[Sequence[Any], None]
+) -> AsyncIterator[bytes]:
+    """The encoded list, page by page. A failure in the middle ends it with an element that tells of it."""
+    async with aclosing(following):
+        for page in pages:
+            yield encoder.rows(page)
+        try:
+            async for page in following:
+                yield encoder.rows(page)
+        except DatabaseError as error:
+            yield encoder.failure(type(error).__name__, str(error))
+        yield encoder.end()
 
 
 def _timing(began_s: float) -> tuple[str, str]:

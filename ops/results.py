@@ -1,6 +1,6 @@
 """What a handler may return beside plain values."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ class RecordStream:
     element.
     """
 
-    pages: AsyncIterator[Sequence[Any]]
+    pages: AsyncGenerator[Sequence[Any], None]
     columns: tuple[str, ...] | None = None
 
 

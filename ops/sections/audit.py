@@ -5,7 +5,7 @@ shown; the log is there all the same. The elements of an answer are transactions
 ``timestamp`` is the transaction's time, while a window compares the commit time here, which may be a little later.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -227,7 +227,9 @@ class _History:
         return table
 
 
-async def _elements(history: _History, window: Window, limit: float | None) -> AsyncIterator[list[dict[str, Any]]]:
+async def _elements(
+    history: _History, window: Window, limit: float | None
+) -> AsyncGenerator[list[dict[str, Any]], None]:
     async with aclosing(history.pages(window, limit)) as pages:
         async for page in pages:
             yield [element_of(entry) for entry in page]

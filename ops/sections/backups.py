@@ -4,8 +4,6 @@ The file is made under the node's root first and then sent, so that a slow clien
 file of the node's own storage format: ``storage/snapshot.py`` says how to put it back.
 """
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +11,8 @@ from typing import IO, Annotated, Any, Final
 
 import trio
 
+from ops.compression import HEADERS as GZIP_HEADERS
+from ops.compression import accepts_gzip
 from ops.context import Context
 from ops.errors import OperationError
 from ops.operation import Operation, SuperUser, operation
@@ -25,7 +25,6 @@ from storage.snapshot import Backup, backup_database, backup_tables
 
 AT_ONCE: Final = 2
 """Backups made at the same time: each is a file as large as its database."""
-_REFUSES_GZIP: Final = re.compile(r"gzip\s*;\s*q=0(\.0*)?\s*(,|$)", re.IGNORECASE)
 _places = trio.CapacityLimiter(AT_ONCE)
 
 
@@ -50,7 +49,7 @@ async def get_backup(ctx: Context, params: GetBackup) -> Download:
         return _make(database, path, names, include_audit=params.include_audit)
 
     backup, file = await trio.to_thread.run_sync(make, limiter=_places)
-    compresses = _accepts_gzip(ctx.request.headers)
+    compresses = accepts_gzip(ctx.request.headers)
     return Download(
         chunks=SentFile(file, compresses=compresses),
         headers=tuple(_headers(params.database, backup, compresses=compresses)),
@@ -88,12 +87,7 @@ def _headers(database: str, backup: Backup, *, compresses: bool) -> list[tuple[s
         ("content-disposition", f'attachment; filename="{file_name}"'),
         ("x-snapshot-time", f"{taken_at.replace(tzinfo=None).isoformat(timespec='milliseconds')}Z"),
     ]
-    return [*headers, ("content-encoding", "gzip")] if compresses else headers
-
-
-def _accepts_gzip(headers: Mapping[str, str]) -> bool:
-    accepted = headers.get("accept-encoding", "")
-    return "gzip" in accepted.lower() and not _REFUSES_GZIP.search(accepted)
+    return [*headers, *GZIP_HEADERS] if compresses else headers
 
 
 OPERATIONS: Final[tuple[Operation, ...]] = (get_backup,)

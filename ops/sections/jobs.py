@@ -1,7 +1,7 @@
 """Jobs as operations: one by its id, or all that began in a window of time."""
 
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -70,7 +70,7 @@ async def search_jobs_by_start_date(ctx: Context, params: JobWindow) -> RecordSt
     return RecordStream(pages=_pages(ctx.catalog.database(SYSTEM), params))
 
 
-async def _pages(database: Database, window: JobWindow) -> AsyncIterator[list[dict[str, Any]]]:
+async def _pages(database: Database, window: JobWindow) -> AsyncGenerator[list[dict[str, Any]], None]:
     after: _Place | None = None
     while True:
         jobs, after = await trio.to_thread.run_sync(_page, database, window, after)

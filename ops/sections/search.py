@@ -1,6 +1,6 @@
 """Searches: by primary key, by one value, by conditions."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -108,7 +108,7 @@ def _records_under(
 
 async def _pages(
     first: list[dict[str, Any]] | None, search: Search, selection: Selection
-) -> AsyncIterator[Sequence[Any]]:
+) -> AsyncGenerator[Sequence[Any], None]:
     page = first
     while page is not None:
         yield page
