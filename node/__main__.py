@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, Entry] = {
     "status": Entry(module="node.process_commands", name="status", sentence="Tell whether the node is running."),
     "install": Entry(module="node.run_command", name="install", sentence="Set a node up and exit."),
     "verify": Entry(module="node.verify_command", name="verify", sentence="Check the databases on disk."),
+    "restore": Entry(module="node.restore_command", name="restore", sentence="Make a database from a backup."),
 }
 _OPERATION = Entry(module="node.client", name="operation", sentence="Send an operation to a node.")
 _OPERATION_ALIASES = frozenset({"deploy", "package"})

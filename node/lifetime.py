@@ -60,18 +60,19 @@ def run_node(
     *,
     warnings: Iterable[str] = (),
     on_ready: Callable[[], None] | None = None,
-    exit_when_ready: bool = False,
+    prepare_only: bool = False,
 ) -> bool:
     """Run until the node is told to stop. True: it wants to be started again.
 
-    Raises ``StartError`` where it cannot start. ``on_ready`` is called once, when requests are answered.
+    Raises ``StartError`` where it cannot start. ``on_ready`` is called once, when requests are answered; with
+    ``prepare_only`` none are: all that a first start makes is made, and no port is opened.
     """
     application_log = ApplicationLog(settings.logging)
     with application_log.installed():
         for warning in warnings:
             log.warning("%s", warning)
         try:
-            return trio.run(_run, settings, application_log, on_ready, exit_when_ready)
+            return trio.run(_run, settings, application_log, on_ready, prepare_only)
         except BaseExceptionGroup as group:
             raise _sole_reason(group) from group
 
@@ -87,7 +88,7 @@ def _sole_reason(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 async def _run(
-    settings: Settings, application_log: ApplicationLog, on_ready: Callable[[], None] | None, exit_when_ready: bool
+    settings: Settings, application_log: ApplicationLog, on_ready: Callable[[], None] | None, prepare_only: bool
 ) -> bool:
     stop = Stop()
     async with trio.open_nursery() as last_to_end:
@@ -95,22 +96,31 @@ async def _run(
         last_to_end.start_soon(_stop_on_signals, stop)
         async with open_catalog(settings.storage, node=settings.replication.node_name) as catalog:
             assembled = await trio.to_thread.run_sync(assemble, settings, catalog, stop)
-            password = await _prepare(settings, catalog, assembled)
-            async with _background(assembled, settings):
-                await _serve(settings, assembled, stop, password, on_ready, exit_when_ready)
+            await _prepare(settings, catalog, assembled)
+            if prepare_only:
+                await assembled.token_keys.prepare()
+                _print(f"logmesh is installed: {settings.root_path}")
+            else:
+                async with _background(assembled, settings):
+                    await _serve(assembled, stop, on_ready)
         last_to_end.cancel_scope.cancel()
     return stop.wants_restart
 
 
-async def _prepare(settings: Settings, catalog: Catalog, assembled: Assembled) -> str | None:
-    """What has to be there before the first request; the first administrator's password where it was generated."""
+async def _prepare(settings: Settings, catalog: Catalog, assembled: Assembled) -> None:
+    """What has to be there before the first request.
+
+    A generated password is shown at once: nobody would ever learn it where the start failed after this, for a port in
+    use.
+    """
     await trio.to_thread.run_sync(remove_leftovers, settings.root_path)
     await ensure_system_tables(catalog)
     first = settings.first_administrator
     password = await ensure_first_administrator(catalog, assembled.services.settings, first.username, first.password)
+    if password is not None:
+        _print(f"Administrator: {first.username}  Password: {password}")
     await clear_statuses(catalog)
     await store_certificates(catalog, assembled.certificates, node=settings.replication.node_name)
-    return password
 
 
 @asynccontextmanager
@@ -125,25 +135,15 @@ async def _background(assembled: Assembled, settings: Settings) -> AsyncIterator
         services.cancel_scope.cancel()
 
 
-async def _serve(
-    settings: Settings,
-    assembled: Assembled,
-    stop: Stop,
-    password: str | None,
-    on_ready: Callable[[], None] | None,
-    exit_when_ready: bool,
-) -> None:
+async def _serve(assembled: Assembled, stop: Stop, on_ready: Callable[[], None] | None) -> None:
     async with trio.open_nursery() as serving:
         with log_thread("http", FIRST_WORKER):
             urls = await serving.start(assembled.server.run)
         log.log(NOTIFY, "logmesh successfully started.")
-        if password is not None:
-            _print(f"Administrator: {settings.first_administrator.username}  Password: {password}")
         _print(f"{READY} {' '.join(urls)}")
         if on_ready is not None:
             on_ready()
-        if not exit_when_ready:
-            await stop.wait()
+        await stop.wait()
         log.log(NOTIFY, "logmesh is stopping.")
         assembled.server.stop()
 

@@ -66,7 +66,7 @@ def dev(root_path: str | None, mode: str | None, assignments: Sequence[str], res
 @_start_options
 def install(root_path: str | None, mode: str | None, assignments: Sequence[str], rest: Sequence[str]) -> None:
     """Set a node up (folders, keys, administrator) and exit."""
-    _start(root_path, mode, assignments, rest, exit_when_ready=True)
+    _start(root_path, mode, assignments, rest, prepare_only=True)
 
 
 def _start(
@@ -76,20 +76,18 @@ def _start(
     rest: Sequence[str],
     *,
     on_ready: Callable[[], None] | None = None,
-    exit_when_ready: bool = False,
+    prepare_only: bool = False,
     reload: bool = False,
 ) -> None:
     arguments = parse_run_arguments(
         root_path=root_path, mode=mode, assignments=assignments, rest=rest, environment=os.environ
     )
-    wants_restart = _serve(arguments, on_ready=on_ready, exit_when_ready=exit_when_ready, reload=reload)
+    wants_restart = _serve(arguments, on_ready=on_ready, prepare_only=prepare_only, reload=reload)
     if wants_restart and not os.environ.get(_EXIT_ON_RESTART):
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-def _serve(
-    arguments: RunArguments, *, on_ready: Callable[[], None] | None, exit_when_ready: bool, reload: bool
-) -> bool:
+def _serve(arguments: RunArguments, *, on_ready: Callable[[], None] | None, prepare_only: bool, reload: bool) -> bool:
     """Claim the root before anything in it is touched, then run until the node ends. True: it wants to start again."""
     root = root_of(arguments.sources)
     refuse_other_product(root)
@@ -107,7 +105,7 @@ def _serve(
             reload=reload,
         )
         warnings = settings_warnings(settings, configuration)
-        return run_node(settings, warnings=warnings, on_ready=on_ready, exit_when_ready=exit_when_ready)
+        return run_node(settings, warnings=warnings, on_ready=on_ready, prepare_only=prepare_only)
 
 
 def _let_go_of_terminal() -> None:

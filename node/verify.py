@@ -5,7 +5,7 @@ Each database is read through its own read transaction, so writes of a running n
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path as FilePath
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import click
 
@@ -38,14 +38,23 @@ def verify_root(root: FilePath, databases: Collection[str], check: Check) -> int
 
 def database_folders(root: FilePath) -> Iterator[tuple[str, FilePath]]:
     """Name and folder of each database that is on the disk."""
-    document = with_defaults(ConfigurationFile.load(root).plain(), "prod")
-    resolve_paths(document, root)
-    common = FilePath(document["storage"]["path"])
+    document = _document(root)
     single = [FilePath(entry["path"]) for entry in _entries(document.get("databases"))]
-    for parent in (common, *single):
+    for parent in (databases_folder(root), *single):
         for folder in sorted(parent.iterdir()) if parent.is_dir() else ():
             if (folder / _DATA_FILE).exists() and not folder.name.startswith(_UNDER_WAY):
                 yield read_name(folder), folder
+
+
+def databases_folder(root: FilePath) -> FilePath:
+    """Where databases are that have no place of their own."""
+    return FilePath(_document(root)["storage"]["path"])
+
+
+def _document(root: FilePath) -> dict[str, Any]:
+    document = with_defaults(ConfigurationFile.load(root).plain(), "prod")
+    resolve_paths(document, root)
+    return document
 
 
 def _entries(databases: object) -> list[Mapping[str, str]]:

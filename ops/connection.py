@@ -1,8 +1,8 @@
 """One accepted connection, and all that are open: until when each may stay silent, and which clients have left.
 
-Whoever serves a connection only notes what it waits for (``phase``) and until when (``receive_by``, ``take_by``); one task
-for all connections looks at these notes ten times a second. A timer per wait, or a task per request that watches for the
-client's departure, would cost more than most answers do.
+Whoever serves a connection only notes what it waits for (``phase``) and until when (``receive_by``, ``take_by``); one
+task for all connections looks at these notes every ``watch_s``. A timer per wait, or a task per request that watches
+for the client's departure, would cost more than most answers do.
 
 A client that ends its direction has most likely left, but may also be one that closes early and waits for its answer
 (``nc -N``): TCP shows both alike. It gets ``half_close_grace_s`` to be answered in, then what runs for it is cancelled.
@@ -12,6 +12,7 @@ import math
 import select
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import Enum, auto
 from http import HTTPStatus
 from typing import Final, TypeAlias
@@ -24,10 +25,10 @@ from ops.serving_settings import ServingSettings
 
 Stream: TypeAlias = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
-WATCH_S: Final = 0.1
 LINGER_S: Final = 2.0
-"""How long a connection with unread bytes is read on after the answer: closing it at once would reset it, and the reset may
-overtake the answer."""
+"""How long a connection with unread bytes is read on after the answer: closing it at once would reset it, and the
+reset may overtake the answer.
+"""
 LINGER_BYTES_MAX: Final = 64 * 1024 * 1024
 RECEIVE_BYTES: Final = 64 * 1024
 SEND_PIECE_BYTES: Final = 256 * 1024
@@ -47,7 +48,9 @@ class Phase(Enum):
 
 
 class Connection:
-    """``with connection.scope`` around all that serves it: the scope is cancelled when the client is too slow or gone."""
+    """``with connection.scope`` around all that serves it: the scope is cancelled when the client is too slow or
+    gone.
+    """
 
     __slots__ = (
         "_fileno",
@@ -165,19 +168,37 @@ async def _read_on(transport: trio.SocketStream) -> None:
         left -= received
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionStatistics:
+    open: int
+    idle: int
+    """Of the open ones: those between two requests."""
+    waiting: int
+    """Accepted, but without a place yet: one of each listener at most, the others wait in its backlog."""
+
+
 class Connections:
     """All that are open. ``run`` watches them; it ends by being cancelled."""
 
     def __init__(self, settings: ServingSettings) -> None:
         self.is_stopping = False
-        """No connection gets another request: the one that runs is its last."""
+        self._waiting = 0
         self._open: set[Connection] = set()
         self._room = trio.Semaphore(settings.connections_max)
         self._half_close_grace_s = settings.half_close_grace_s
+        self._watch_s = settings.watch_s
+
+    @property
+    def keeps_none(self) -> bool:
+        """Every answer is the last of its connection: the server stops, or others wait for a place."""
+        return self.is_stopping or self._waiting > 0
+
+    def statistics(self) -> ConnectionStatistics:
+        return ConnectionStatistics(open=len(self._open), idle=sum(1 for _ in self._idle()), waiting=self._waiting)
 
     async def run(self) -> None:
         while True:
-            await trio.sleep(WATCH_S)
+            await trio.sleep(self._watch_s)
             now = trio.current_time()
             slow = {connection.fileno: connection for connection in self._open if connection.check(now)}
             if slow:
@@ -185,9 +206,16 @@ class Connections:
 
     async def wait_for_room(self) -> None:
         """Take a place for a connection; ``leave_room`` gives it back. In a full house the longest idle one must go."""
-        if self._room.value == 0:
-            self._end_longest_idle()
-        await self._room.acquire()
+        if self._room.value > 0:
+            # Not counted as waiting, not even for the moment of a checkpoint: answers sent meanwhile would be last ones.
+            self._room.acquire_nowait()
+            return
+        self._end_longest_idle()
+        self._waiting += 1
+        try:
+            await self._room.acquire()
+        finally:
+            self._waiting -= 1
 
     def leave_room(self) -> None:
         self._room.release()
@@ -195,6 +223,8 @@ class Connections:
     @contextmanager
     def watching(self, connection: Connection) -> Iterator[None]:
         self._open.add(connection)
+        if self.is_stopping:
+            connection.dismiss()
         try:
             yield
         finally:

@@ -40,8 +40,9 @@ def cors_policy(settings: ServingSettings) -> CorsPolicy:
 
 
 def cors_headers(policy: CorsPolicy, origin: str | None) -> Headers:
-    """What every answer to a request from ``origin`` carries. ``Vary`` is there as soon as origins matter at all: a cache
-    must not give one page's answer to another."""
+    """What every answer to a request from ``origin`` carries. ``Vary`` is there as soon as origins matter at all: a
+    cache must not give one page's answer to another.
+    """
     if not policy.is_on:
         return ()
     if not _is_allowed(policy, origin):
@@ -51,7 +52,9 @@ def cors_headers(policy: CorsPolicy, origin: str | None) -> Headers:
 
 
 def preflight(policy: CorsPolicy, origin: str | None) -> Response | None:
-    """The answer to an ``OPTIONS`` request; None where it is an ordinary request, as CORS is off or not for ``origin``."""
+    """The answer to an ``OPTIONS`` request; None where it is an ordinary request, as CORS is off or not for
+    ``origin``.
+    """
     if not policy.is_on:
         return None
     if not origin:

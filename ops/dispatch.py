@@ -21,6 +21,7 @@ from ops.content_types import ListEncoder, MediaType, decode_body, encode, negot
 from ops.context import Context, Services, User
 from ops.errors import UNEXPECTED, AuthenticationFailed, UnknownOperation, answer_for
 from ops.http import Request, Response
+from ops.json_encoding import encode_json
 from ops.operation import NoUser, Operation
 from ops.request_log import loggable_body
 from ops.results import Download, RecordList, RecordStream, WithHeaders
@@ -66,7 +67,7 @@ class OperationsDispatcher:
             user = await self._authenticated(request, operation, body)
             self._log_request(operation, body)
             if operation is None:
-                raise UnknownOperation(name)
+                raise UnknownOperation(name if isinstance(name, str) else encode_json(name).decode())
             if user is not None:
                 check_access(operation, name, user, body, self._tables_of)
             media_type = JSON if operation.is_download else negotiate(request.headers.get("accept"))
@@ -77,7 +78,7 @@ class OperationsDispatcher:
             return self._refusal(error, _media_type_for_errors(request, media_type), began_s)
         except Exception:
             log.exception("operation failed unexpectedly")
-            return _whole(500, {"error": UNEXPECTED}, JSON, began_s)
+            return _whole(500, {"error": UNEXPECTED}, _media_type_for_errors(request, media_type), began_s)
 
     async def _decoded(self, request: Request) -> Any:
         """The decoded body. A large one is worth a thread hop, and is looked at only for somebody who may send it."""

@@ -30,7 +30,7 @@ class InvalidParams(OperationError):
 
 
 class UnknownOperation(OperationError):
-    def __init__(self, name: object) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__(f"Operation '{name}' not found")
 
 

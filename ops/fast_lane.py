@@ -1,9 +1,10 @@
 """``POST /`` over HTTP/1.1, answered on httptools without a general server around it: the path of nearly all requests.
 
-The lane only answers what it understands to the last byte. Whatever else comes - another path, a chunked body, ``Expect``,
-an upgrade, a head that llhttp refuses or that is too large - leaves it whole, with all its bytes, to the general server
-(``hypercorn_connection``), and the connection stays there. So the lane refuses nothing, and what is refused is refused in
-one place and in one way. The one exception is a client that is too slow, which ``connection`` ends on both ways.
+The lane only answers what it understands to the last byte. Whatever else comes - another path, a chunked body,
+``Expect``, an upgrade, a head that llhttp refuses or that is too large - leaves it whole, with all its bytes, to the
+general server (``hypercorn_connection``), and the connection stays there. So the lane refuses nothing, and what is
+refused is refused in one place and in one way. The one exception is a client that is too slow, which ``connection``
+ends on both ways.
 
 llhttp reads heads alone: a body here is as long as ``Content-Length`` says. Requests of one connection are answered one
 after the other; what a client sends ahead waits in its buffer, and then in the system's.
@@ -103,7 +104,8 @@ class FastLane:
         self._last_head: _Head | None = None
 
     async def serve(self) -> bytes:
-        """Answer until a request comes that is not the lane's, and return its bytes; empty: the connection is at its end.
+        """Answer until a request comes that is not the lane's, and return its bytes; empty: the connection is at its
+        end.
 
         Raises ``trio.BrokenResourceError`` when the client goes away while it is sent an answer.
         """
@@ -179,7 +181,7 @@ class FastLane:
         connection.answering = self._number
         request = Request(method="POST", target="/", headers=head.headers, body=body, peer=connection.peer)
         response = await self._dispatcher(request)
-        closes = head.closes or response.close or self._connections.is_stopping
+        closes = head.closes or response.close or self._connections.keeps_none
         if isinstance(response.body, bytes):
             await self._send_whole(response, response.body, head, closes)
         else:
@@ -203,8 +205,9 @@ class FastLane:
             await self._connection.send(body)
 
     async def _send_stream(self, response: Response, pieces: AsyncIterator[bytes], head: _Head, closes: bool) -> bool:
-        """False: the pieces broke off, and so must the connection, for the client to notice. The head waits for the first
-        piece."""
+        """False: the pieces broke off, and so must the connection, for the client to notice. The head waits for the
+        first piece.
+        """
         unsent = self._answer_head(response, head, "transfer-encoding: chunked\r\n", closes)
         try:
             async for piece in pieces:

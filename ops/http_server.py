@@ -3,8 +3,8 @@
     accept -> TLS handshake -> HTTP/2, or no fast lane: HypercornConnection
                             -> HTTP/1.1: FastLane -> (a request that is not the lane's) -> HypercornConnection
 
-Everything a connection does ends with its own scope; a failure ends that connection and nothing else. Stopping closes the
-listeners and the idle connections at once, lets running requests end for ``drain_s``, then cancels what is left.
+Everything a connection does ends with its own scope; a failure ends that connection and nothing else. Stopping closes
+the listeners and the idle connections at once, lets running requests end for ``drain_s``, then cancels what is left.
 """
 
 import logging
@@ -16,7 +16,7 @@ from typing import Final
 import trio
 from quart_trio import QuartTrio
 
-from ops.connection import Connection, Connections, Phase, Stream
+from ops.connection import Connection, Connections, ConnectionStatistics, Phase, Stream
 from ops.cors import cors_policy
 from ops.fast_lane import FastLane
 from ops.http import Dispatcher, Peer
@@ -60,6 +60,9 @@ class HttpServer:
     def stop(self) -> None:
         """Begin to stop; ``run`` returns when it has."""
         self._stop.set()
+
+    def statistics(self) -> ConnectionStatistics:
+        return self._connections.statistics()
 
     async def run(self, *, task_status: trio.TaskStatus[tuple[str, ...]] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until ``stop``. Started with the URLs that are served. Raises ``CannotListen``."""

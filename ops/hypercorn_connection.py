@@ -1,8 +1,8 @@
 """The general server: Hypercorn speaks HTTP/1.1, HTTP/2 and websockets on a connection that our listener accepted.
 
-Hypercorn's protocols are used as they are, its ``TCPServer`` is not: it has one timer for idling and slow heads alike,
-shields sending from cancellation without a bound, and knows a unix domain socket only by what it lacks. This file is the
-connection beneath the protocols in its place. It may begin with bytes that somebody else has read.
+Hypercorn's protocols are used as they are, its ``TCPServer`` is not: it has one timer for idling and slow heads
+alike, shields sending from cancellation without a bound, and knows a unix domain socket only by what it lacks. This
+file is the connection beneath the protocols in its place. It may begin with bytes that somebody else has read.
 """
 
 import logging
@@ -15,12 +15,12 @@ import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ASGIFramework, ConnectionState
 
 from ops.connection import Connection, Connections, Phase, transport_of
+from ops.patient_h2 import PatientH2Protocol
 from ops.server_headers import server_headers
 from ops.serving_settings import ServingSettings
 from ops.strict_h11 import StrictH11Protocol
@@ -86,7 +86,7 @@ class HypercornConnection:
                 tasks.deadline = trio.current_time() + APPLICATION_END_S
                 await protocol.handle(Closed())
 
-    def _protocol(self, task_group: TaskGroup) -> H2Protocol | StrictH11Protocol:
+    def _protocol(self, task_group: TaskGroup) -> PatientH2Protocol | StrictH11Protocol:
         peer = self._connection.peer
         transport = transport_of(self._connection.stream).socket
         server = None if peer.is_local_socket else transport.getsockname()[:2]
@@ -102,16 +102,16 @@ class HypercornConnection:
             self._send,
         )
         if self._connection.is_http2:
-            return H2Protocol(*arguments)
+            return PatientH2Protocol(*arguments)
         return StrictH11Protocol(*arguments, body_bytes_max=self._settings.body_bytes_max)
 
-    async def _read(self, protocol: H2Protocol | StrictH11Protocol, received: bytes) -> None:
+    async def _read(self, protocol: PatientH2Protocol | StrictH11Protocol, received: bytes) -> None:
         while received or (received := await self._connection.receive()):
-            if self._connection.phase in (Phase.IDLE, Phase.BODY):
+            if self._connection.phase in (Phase.IDLE, Phase.BODY) and not self._connection.is_http2:
                 self._wait_for(Phase.HEAD, self._settings.header_timeout_s)
             await protocol.handle(RawData(received))
             received = b""
-        if not (isinstance(protocol, StrictH11Protocol) and protocol.is_receiving_body):
+        if isinstance(protocol, PatientH2Protocol) or protocol.has_whole_request:
             await self._outlast_half_close()
         await protocol.handle(RawData(b""))
 
@@ -130,7 +130,9 @@ class HypercornConnection:
             self._note_idle(event.idle)
 
     async def _send_bytes(self, data: bytes) -> None:
-        """Of a client that is gone the reader tells the protocol: it alone may, and it is in no task of the application."""
+        """Of a client that is gone the reader tells the protocol: it alone may, and it is in no task of the
+        application.
+        """
         async with self._sending:
             try:
                 await self._connection.send(data)
@@ -145,7 +147,7 @@ class HypercornConnection:
         self._wait_for(Phase.IDLE, self._settings.keep_alive_timeout_s)
         self._answered.set()
         self._answered = trio.Event()
-        if self._server.connections.is_stopping:
+        if self._server.connections.keeps_none:
             self._reading.cancel()
 
     def _wait_for(self, phase: Phase, timeout_s: float) -> None:

@@ -1,4 +1,5 @@
-"""Opens the sockets that the server listens on: TCP with and without TLS, and the unix domain socket of the command line.
+"""Opens the sockets that the server listens on: TCP with and without TLS, and the unix domain socket of the command
+line.
 
 What a connection is trusted with depends on the socket it came in by, so each listening socket says what it is.
 """

@@ -1,7 +1,7 @@
 """``POST /`` as an ASGI application: what the general server answers operations with, in HTTP/2 above all.
 
-Plain ASGI rather than a route of the web application: a framework reads more out of a request than the fast lane does, and
-then refuses what the other way answers. It also takes as long as three answers.
+Plain ASGI rather than a route of the web application: a framework reads more out of a request than the fast lane
+does, and then refuses what the other way answers. It also takes as long as three answers.
 """
 
 import logging
@@ -64,7 +64,8 @@ class OperationsApp:
 
     async def _body(self, headers: dict[str, str], receive: ASGIReceiveCallable) -> bytes | Response:
         """The whole body, or the answer that refuses it. Raises ``ClientLeft``."""
-        if int(headers.get("content-length", 0)) > self._body_bytes_max:
+        declared = headers.get("content-length", "")
+        if declared.isdecimal() and int(declared) > self._body_bytes_max:
             return BODY_TOO_LARGE
         pieces: list[bytes] = []
         size = 0
@@ -87,7 +88,7 @@ class OperationsApp:
         self, scope: HTTPScope, send: ASGISendCallable, response: Response, request_headers: dict[str, str]
     ) -> None:
         cors = () if response is TOO_LATE else cors_headers(self._cors, request_headers.get("origin"))
-        closes = (response.close or self._connections.is_stopping) and scope["http_version"] != "2"
+        closes = (response.close or self._connections.keeps_none) and scope["http_version"] != "2"
         fields = (*cors, *response.headers, *_framing(response), *((("connection", "close"),) if closes else ()))
         await send({"type": "http.response.start", "status": response.status, "headers": _encoded(fields)})
         if isinstance(response.body, bytes):

@@ -19,6 +19,7 @@ from functools import cache
 from typing import Annotated, Any, Final, Protocol, TypeVar, get_args, get_type_hints
 
 from ops.errors import InvalidParams
+from storage.text_form import number_text
 
 NAME_LENGTH_MAX: Final = 250
 _NAME: Final = re.compile(r"[\x20-\x2E\x30-\x5F\x61-\x7E]*", re.ASCII)
@@ -65,7 +66,7 @@ class Text:
 
     def convert(self, label: str, value: Any) -> str:
         if self.may_be_number and type(value) in (int, float):
-            return str(value)
+            return number_text(value)
         if not isinstance(value, str):
             raise Problem(f"'{label}' must be {'one of [string, number]' if self.may_be_number else 'a string'}")
         if not value and not self.may_be_empty:

@@ -1,8 +1,8 @@
 """What a search request says: its body checked with the literal texts that clients know, and turned into a query.
 
-Two steps, as clients see the errors in this order: ``read_...`` checks the body alone; ``bind`` needs the table (which may
-not exist) to tell unknown attributes and to convert values. Statuses differ: what is wrong with the body of
-``search_by_id`` and ``search_by_value`` is answered 500, of ``search_by_conditions`` 400.
+Two steps, as clients see the errors in this order: ``read_...`` checks the body alone; ``bind`` needs the table
+(which may not exist) to tell unknown attributes and to convert values. Statuses differ: what is wrong with the body
+of ``search_by_id`` and ``search_by_value`` is answered 500, of ``search_by_conditions`` 400.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

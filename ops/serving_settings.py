@@ -50,5 +50,7 @@ class ServingSettings:
     itself needs for an answer does not count."""
     half_close_grace_s: float = 1.0
     """What a client gets to be answered in that has ended its own direction: most likely it has left."""
+    watch_s: float = 0.1
+    """How often open connections are looked at, and so how late the limits above may take effect."""
     drain_s: float = 10.0
     """What running requests get to end in when the server stops."""

@@ -1,11 +1,11 @@
 """HTTP/1.1 as Hypercorn speaks it, minus what two readers of the same bytes could take for different requests.
 
-h11 is lenient where old clients were sloppy: bare line feeds, folded headers, control characters, both length headers at
-once. Behind a proxy each of these can hide a second request in the first (request smuggling, RFC 9112 section 11.2), and no
-client of today needs them. HTTP/2 is left to TLS: an ``Upgrade: h2c`` is ignored, as a server may.
+h11 is lenient where old clients were sloppy: bare line feeds, folded headers, control characters, both length headers
+at once. Behind a proxy each of these can hide a second request in the first (request smuggling, RFC 9112 section
+11.2), and no client of today needs them. HTTP/2 is left to TLS: an ``Upgrade: h2c`` is ignored, as a server may.
 
-Uses names of Hypercorn that it does not document (``H11Protocol.connection``, ``_check_protocol``): the conformance suite
-fails when a new version moves them.
+Uses names of Hypercorn that it does not document (``H11Protocol.connection``, ``_check_protocol``): the conformance
+suite fails when a new version moves them.
 """
 
 import re
@@ -17,7 +17,9 @@ from hypercorn.protocol.h11 import H11Protocol
 
 END_OF_HEAD: Final = b"\r\n\r\n"
 _AMBIGUOUS: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r[^\n]|\n[ \t]")
-"""Control characters, line ends that are not CR LF, lines that continue another. Also right for the beginning of a head."""
+"""Control characters, line ends that are not CR LF, lines that continue another. Also right for the beginning of a
+head.
+"""
 _VERSIONS: Final = frozenset((b"1.0", b"1.1"))
 _TARGET: Final = re.compile(rb"/.*|\*|https?://.*")
 
@@ -33,6 +35,9 @@ class StrictConnection(h11.Connection):
         """As in h11, where it is typed with private names. Raises ``h11.RemoteProtocolError`` for what is refused."""
         if self.their_state is h11.IDLE:
             self._check_head(self.trailing_data[0])
+        elif self.their_state is h11.MUST_CLOSE and self.trailing_data[0]:
+            # Bytes after a request that was said to be the last are not ours to judge: h11 would refuse that request.
+            return h11.PAUSED
         event = super().next_event()
         if isinstance(event, h11.Request):
             self._check_request(event)
@@ -70,12 +75,14 @@ class StrictH11Protocol(H11Protocol):
         self.connection = StrictConnection(self.config.h11_max_incomplete_size, body_bytes_max)
 
     @property
-    def is_receiving_body(self) -> bool:
-        return self.connection.their_state is h11.SEND_BODY
+    def has_whole_request(self) -> bool:
+        return self.connection.their_state in (h11.DONE, h11.MUST_CLOSE)
 
     @property
     def may_have_unread(self) -> bool:
-        """Whether the client may be in the middle of sending: it broke off, or was refused, before the end of a request."""
+        """Whether the client may be in the middle of sending: it broke off, or was refused, before the end of a
+        request.
+        """
         return self.connection.their_state in (h11.IDLE, h11.SEND_BODY, h11.ERROR)
 
     async def _check_protocol(self, event: h11.Request) -> None:

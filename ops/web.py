@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable, Scope
 from quart import Quart, Request, Response, request
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge, RequestTimeout
 
 from ops.cors import CorsPolicy, cors_headers, preflight
 from ops.decoding import decode_body
@@ -22,6 +22,7 @@ from ops.server_answers import (
     HEALTH_TEXT,
     NOT_FOUND_TEXT,
     PLAIN_TEXT,
+    TOO_LATE,
     UNEXPECTED_ERROR,
     json_answer,
 )
@@ -65,7 +66,10 @@ def create_web_app(cors: CorsPolicy, settings: ServingSettings, *, front_page: s
     app.config["RESPONSE_TIMEOUT"] = None
 
     @app.before_request
-    async def answer_preflight() -> Response | None:
+    async def answer_other_methods() -> Response | None:
+        """A route for ``GET`` takes ``HEAD`` as well in quart, but not here."""
+        if request.method == "HEAD":
+            return await _not_found(request)
         answer = preflight(cors, _origin()) if request.method == "OPTIONS" else None
         return None if answer is None else _as_quart(answer)
 
@@ -90,8 +94,6 @@ def create_web_app(cors: CorsPolicy, settings: ServingSettings, *, front_page: s
 def _add_error_handlers(app: Quart) -> None:
     @app.errorhandler(HTTPException)
     async def refuse(error: HTTPException) -> Response:
-        if isinstance(error, RequestEntityTooLarge):
-            return _as_quart(BODY_TOO_LARGE)
         return await _not_found(request)
 
     @app.errorhandler(Exception)
@@ -107,6 +109,8 @@ async def _not_found(asked: Request) -> Response:
             decode_body(asked.mimetype, cast(bytes, await asked.get_data(cache=False)))
         except RequestEntityTooLarge:
             return _as_quart(BODY_TOO_LARGE)
+        except RequestTimeout:
+            return _as_quart(TOO_LATE)
         except DatabaseError as error:
             status, body = answer_for(error)
             return _as_quart(json_answer(status, body))

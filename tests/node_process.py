@@ -123,7 +123,8 @@ class NodeProcess:
         """The answer to an operation, whatever it is; ``auth=`` for another user than the administrator."""
         assert self._client is not None
         headers = {"content-type": "application/json", "accept": accept}
-        return self._client.post(self.url(scheme), content=json.dumps(body), headers=headers, **options)
+        content = body if isinstance(body, bytes) else json.dumps(body)
+        return self._client.post(self.url(scheme), content=content, headers=headers, **options)
 
     def post(self, **body: Any) -> Any:
         """The decoded answer of an operation that has to succeed."""

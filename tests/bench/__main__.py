@@ -58,31 +58,41 @@ class Bench:
         latency = f"p50 {measured.p50_s * 1000:.1f} ms, p99 {measured.p99_s * 1000:.1f} ms"
         self.add(name, f"{measured.rate:,.0f}/s", goal, latency)
 
-    def load_records(self) -> None:
-        """Bulk insert over one connection; memory and file size beside it."""
-        self.node.post(operation="create_table", database="bench", table="animal", primary_key="id")
-        batches = [
-            [make_record(number) for number in range(begin, begin + BATCH)] for begin in range(0, self.records, BATCH)
-        ]
+    def load_records(self, table: str, count: int) -> list[float]:
+        """Bulk insert over one connection, reported; the node's anonymous memory in MB after each batch."""
+        self.node.post(operation="create_table", database="bench", table=table, primary_key="id")
         process = psutil.Process(self.node.pid)
         memory: list[float] = []
-        began = time.perf_counter()
-        for batch in batches:
-            self.node.post(operation="insert", database="bench", table="animal", records=batch)
+        elapsed_s = 0.0
+        for begin in range(0, count, BATCH):
+            batch = [make_record(number) for number in range(begin, begin + BATCH)]
+            body = json.dumps({"operation": "insert", "database": "bench", "table": table, "records": batch}).encode()
+            began = time.perf_counter()
+            self.node.request(body).raise_for_status()
+            elapsed_s += time.perf_counter() - began
             memory.append(anonymous_bytes(process) / 1e6)
-        elapsed_s = time.perf_counter() - began
         self.add(
-            "bulk insert, batches of 1,000", f"{self.records / elapsed_s:,.0f} records/s", "12,000", "1 connection"
+            f"bulk insert, {count:,} in batches of 1,000",
+            f"{count / elapsed_s:,.0f} records/s",
+            "12,000",
+            "1 connection",
         )
+        return memory
+
+    def report_load(self, count: int) -> None:
+        """A large load: memory must not grow with it. File size beside it."""
+        memory = self.load_records("large", count)
         tenth = max(1, len(memory) // 10)
         self.add(
-            "anonymous memory during the load",
+            "anonymous memory meanwhile",
             f"{memory[-1]:,.0f} MB",
             "flat",
-            f"after 10 %: {memory[tenth - 1]:,.0f} MB, highest {max(memory):,.0f} MB, {self.records:,} records",
+            f"after 10 %: {memory[tenth - 1]:,.0f} MB, highest {max(memory):,.0f} MB",
         )
-        size = self.node.post(operation="describe_table", database="bench", table="animal")["db_size"]
-        self.add("file size", f"{size / self.records:,.0f} bytes/record", "", "rows, 12 indexes and log")
+        size = self.node.post(operation="describe_table", database="bench", table="large")
+        self.add(
+            "file size", f"{size['db_size'] / (count + self.records):,.0f} bytes/record", "", "rows, 12 indexes, log"
+        )
 
 
 def anonymous_bytes(process: psutil.Process) -> float:
@@ -134,7 +144,7 @@ def sorted_searches(records: int) -> Iterator[dict[str, Any]]:
 
 
 def measure_node(bench: Bench) -> None:
-    bench.load_records()
+    bench.load_records("animal", bench.records)
     bench.node.post(operation="create_table", database="bench", table="written", primary_key="id")
     figures: tuple[tuple[str, str, str, Callable[[], Iterator[dict[str, Any]]]], ...] = (
         ("single upserts", "3,000/s, p99 < 40 ms", "http", lambda: upserts(20_000)),
@@ -158,18 +168,22 @@ def measure_start(root: Path, results: Table) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--records", type=int, default=100_000, help="records to load [100000; the README's: 1000000]")
+    parser.add_argument("--records", type=int, default=100_000, help="records that are searched [100000]")
+    parser.add_argument("--load", type=int, default=1_000_000, help="records of the large load, 0 for none [1000000]")
     parser.add_argument("--seconds", type=float, default=5.0, help="duration of each rate [5]")
     parser.add_argument("--folder", type=Path, help="where to make the databases [the system's temporary folder]")
     arguments = parser.parse_args()
-    console = Console()
+    console = Console(width=130)
     results = Table(title=f"logmesh, whole node over HTTP, {CONNECTIONS} connections", title_justify="left")
     for column in ("what", "measured", "goal", ""):
-        results.add_column(column)
+        results.add_column(column, no_wrap=True)
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         measure_start(Path(folder) / "start", results)
         with NodeProcess(Path(folder) / "node") as node:
-            measure_node(Bench(node, records=arguments.records, duration_s=arguments.seconds, results=results))
+            bench = Bench(node, records=arguments.records, duration_s=arguments.seconds, results=results)
+            measure_node(bench)
+            if arguments.load:
+                bench.report_load(arguments.load)
             node.stop()
         layer, raw = measure_storage(50, Path(folder))
     results.add_row("storage layer alone", f"{layer:,.0f} records/s", "", "10 attributes indexed, batches of 1,000")

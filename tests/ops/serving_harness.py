@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import h11
+import pytest
 import trio
 import trustme
+from h2.connection import H2Connection
+from h2.events import Event
 from quart_trio import QuartTrio
 
 from ops.http import Request, Response
@@ -38,6 +41,10 @@ class Way:
 
 PLAIN_WAYS = [Way(fast_lane=True), Way(fast_lane=False)]
 WAYS = [*PLAIN_WAYS, Way(fast_lane=True, is_tls=True), Way(fast_lane=False, is_tls=True)]
+
+
+in_each_way = pytest.mark.parametrize("way", WAYS, ids=str)
+in_each_plain_way = pytest.mark.parametrize("way", PLAIN_WAYS, ids=str)
 
 
 class Echo:
@@ -154,9 +161,9 @@ class Client:
 
     async def answer(self, *, method: str = "POST") -> Answer:
         """The next answer, whole. Raises ``Ended``, and ``h11.RemoteProtocolError`` where it breaks off."""
+        if self._parser.our_state is h11.MUST_CLOSE:
+            raise Ended
         if self._parser.our_state is h11.DONE:
-            if self._parser.their_state is not h11.DONE:
-                raise Ended
             self._parser.start_next_cycle()
         self._parser.send(h11.Request(method=method, target="/", headers=[("host", "x")]))
         self._parser.send(h11.EndOfMessage())
@@ -165,16 +172,21 @@ class Client:
         while True:
             event = self._parser.next_event()
             if event is h11.NEED_DATA:
-                self._parser.receive_data(await self._received())
+                received = await self._received()
+                if not received and head is None:
+                    raise Ended
+                self._parser.receive_data(received)
             elif isinstance(event, h11.Response):
                 head = event
+            elif isinstance(event, h11.InformationalResponse):
+                pass
             elif isinstance(event, h11.Data):
                 body += event.data
             elif isinstance(event, h11.EndOfMessage):
                 assert head is not None
                 headers = tuple((name.decode().lower(), value.decode("latin-1")) for name, value in head.headers)
                 return Answer(status=head.status_code, headers=headers, body=bytes(body))
-            elif isinstance(event, h11.ConnectionClosed):
+            else:
                 raise Ended
 
     async def wait_closed(self) -> bytes:
@@ -191,6 +203,34 @@ class Client:
             return b""
 
 
+class Http2Client:
+    """One connection of HTTP/2, for what a client library does not do."""
+
+    def __init__(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
+        self.protocol = H2Connection()
+        self.protocol.initiate_connection()
+        self._stream = stream
+
+    async def flush(self) -> None:
+        await self._stream.send_all(self.protocol.data_to_send())
+
+    async def post(self, stream_id: int, body: bytes) -> None:
+        head = [(":method", "POST"), (":path", "/"), (":scheme", "https"), (":authority", "x")]
+        self.protocol.send_headers(stream_id, head)
+        self.protocol.send_data(stream_id, body, end_stream=True)
+        await self.flush()
+
+    async def wait_for(self, kind: type[Event], stream_id: int) -> None:
+        """Read until that happens to the stream."""
+        while True:
+            received = bytes(await self._stream.receive_some())
+            if not received:
+                raise Ended
+            for event in self.protocol.receive_data(received):
+                if isinstance(event, kind) and getattr(event, "stream_id", None) == stream_id:
+                    return
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
     """A running server."""
@@ -199,6 +239,7 @@ class Serving:
     echo: Echo
     urls: tuple[str, ...]
     way: Way
+    stopped: trio.Event
     _streams: list[trio.abc.AsyncResource] = field(default_factory=list)
 
     @property
@@ -207,11 +248,12 @@ class Serving:
 
     async def connect(self) -> Client:
         stream = await self.connect_transport()
-        if not self.way.is_tls:
-            return Client(stream)
-        secured = trio.SSLStream(stream, trusting(), server_hostname=HOST, https_compatible=True)
-        await secured.do_handshake()
-        return Client(secured)
+        return Client(await _secured(stream, "http/1.1") if self.way.is_tls else stream)
+
+    async def connect_http2(self) -> Http2Client:
+        client = Http2Client(await _secured(await self.connect_transport(), "h2"))
+        await client.flush()
+        return client
 
     async def connect_transport(self) -> trio.SocketStream:
         stream = await trio.open_tcp_stream(HOST, self.port)
@@ -221,6 +263,14 @@ class Serving:
     async def close_clients(self) -> None:
         for stream in self._streams:
             await trio.aclose_forcefully(stream)
+
+
+async def _secured(stream: trio.SocketStream, protocol: str) -> trio.SSLStream[trio.SocketStream]:
+    context = trusting()
+    context.set_alpn_protocols([protocol])
+    secured = trio.SSLStream(stream, context, server_hostname=HOST, https_compatible=True)
+    await secured.do_handshake()
+    return secured
 
 
 def trusting() -> ssl.SSLContext:
@@ -248,12 +298,18 @@ async def serving(
         async with trio.open_nursery() as nursery:
             server = HttpServer(
                 echo,
-                ServingSettings(fast_lane=way.fast_lane, **{**listeners, "body_bytes_max": 100_000, **settings}),
+                ServingSettings(fast_lane=way.fast_lane, **{**listeners, **settings}),
                 server_context(http2=http2),
                 pages=pages,
             )
-            urls = await nursery.start(server.run)
-            running = Serving(server=server, echo=echo, urls=urls, way=way)
+            stopped = trio.Event()
+
+            async def run(task_status: trio.TaskStatus[tuple[str, ...]]) -> None:
+                await server.run(task_status=task_status)
+                stopped.set()
+
+            urls = await nursery.start(run)
+            running = Serving(server=server, echo=echo, urls=urls, way=way, stopped=stopped)
             try:
                 yield running
             finally:
