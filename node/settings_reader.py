@@ -38,6 +38,8 @@ from storage.settings import StorageSettings
 Value = TypeVar("Value")
 DOMAIN_SOCKET_BYTES_MAX = 107
 """``sun_path`` of a socket address holds 108 bytes, a closing zero included."""
+_WITHOUT_EFFECT = (("databases",), ("storage", "compactOnStart"))
+"""Settings that somebody relies on where he makes them, and that nothing reads yet: said aloud at each start."""
 _MS_S = 0.001
 _ROTATION_INTERVAL_UNIT_S = {"D": 86400.0, "H": 3600.0, "M": 60.0}
 _ROTATION_SIZE_UNIT_BYTES = {"G": 10**9, "M": 10**6, "K": 10**3}
@@ -147,11 +149,14 @@ def read_settings(
 
 def settings_warnings(settings: Settings, configuration: StartedConfiguration) -> tuple[str, ...]:
     """Warnings of the configuration and of what the settings made of it, for the log."""
+    texts = [*configuration.warnings]
     wanted = get_value(configuration.effective, ("operationsApi", "network", "domainSocket"))
-    if wanted is None or settings.operations_api.domain_socket is not None:
-        return configuration.warnings
-    text = f"No domain socket: '{wanted}' is longer than {DOMAIN_SOCKET_BYTES_MAX} bytes"
-    return (*configuration.warnings, text)
+    if wanted is not None and settings.operations_api.domain_socket is None:
+        texts.append(f"No domain socket: '{wanted}' is longer than {DOMAIN_SOCKET_BYTES_MAX} bytes")
+    texts += [
+        f"'{'.'.join(path)}' has no effect yet" for path in _WITHOUT_EFFECT if get_value(configuration.effective, path)
+    ]
+    return tuple(texts)
 
 
 def domain_socket_path(path: Path | None) -> Path | None:

@@ -126,7 +126,8 @@ def requested_attributes(user: User, table: Table, get_attributes: Sequence[Any]
     """
     readable = readable_attributes(user, table)
     if readable is None:
-        return get_attributes
+        is_old_wildcard = bool(get_attributes) and get_attributes[0] == "%" and not user.is_super_user
+        return ["*"] if is_old_wildcard else get_attributes
     if not get_attributes or get_attributes[0] in WILDCARDS:
         expanded = readable
     else:

@@ -131,8 +131,9 @@ class Catalog:
                 try:
                     await self._open(name)
                 except DatabaseError as error:
-                    log.error("database '%s' was not opened: %s", name, error)
-                    self._unopened[name] = str(error)
+                    reason = error.reason if isinstance(error, NotOpened) else str(error)
+                    log.error("database '%s' was not opened: %s", name, reason)
+                    self._unopened[name] = reason
 
     def _get(self, name: str) -> _Opened:
         opened = self._opened.get(name)

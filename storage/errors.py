@@ -135,6 +135,7 @@ class Corrupt(StorageError):
 
 class NotOpened(StorageError):
     def __init__(self, database: str, reason: str) -> None:
+        self.reason = reason
         super().__init__(f"Database '{database}' was not opened: {reason}")
 
 

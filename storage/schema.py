@@ -42,12 +42,11 @@ class Attribute:
 
     def encoded(self) -> dict[str, Any]:
         """The attribute as a plain value, without what is not said."""
-        plain = {
-            spec.name: getattr(self, spec.name)
-            for spec in fields(self)
-            if getattr(self, spec.name) not in (None, False, ()) or (spec.name in ("indexed", "nullable"))
-        }
-        plain = {name: value for name, value in plain.items() if value is not None}
+        plain: dict[str, Any] = {"name": self.name}
+        for name in _ATTRIBUTE_FIELDS:
+            value = getattr(self, name)
+            if value or (value is False and name in _SAID_WHEN_FALSE):
+                plain[name] = value
         if self.properties:
             plain["properties"] = [member.encoded() for member in self.properties]
         return plain
@@ -57,6 +56,10 @@ class Attribute:
         known = {spec.name: plain[spec.name] for spec in fields(cls) if spec.name in plain}
         known["properties"] = tuple(cls.decoded(member) for member in plain.get("properties", ()))
         return cls(**known)
+
+
+_ATTRIBUTE_FIELDS: Final = tuple(field.name for field in fields(Attribute) if field.name != "name")
+_SAID_WHEN_FALSE: Final = ("indexed", "nullable")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,6 +37,7 @@ class WriteState:
         self._origin_bytes: dict[int, bytes] = {}
         self._digests: dict[int, int] = {}
         self._extras: dict[int, int] = {}
+        self._changed_tables: set[str] = set()
         self._sequences: dict[int, int] = {}
         self._pool: dict[str, list[Any]] | None = None
         self._has_changes = False
@@ -213,9 +214,11 @@ class WriteState:
             self.txn.delete(key, db=self._handles["expiry"])
         self.txn.put(b"dropped:" + table.name.encode(), ts.to_bytes(8), db=self._handles["meta"])
         del self.tables[table.name]
+        self._changed_tables.discard(table.name)
 
     def _store_table(self, table: Table) -> None:
-        self.txn.put(table.id.to_bytes(4), codec.encode(table.encoded()), db=self._handles["tables"])
+        """Encoded once, before the commit: a record may bring thousands of attributes, each a change of its own."""
+        self._changed_tables.add(table.name)
         self.tables[table.name] = table
 
     def _put_many(self, handle: str, items: list[tuple[bytes, bytes]]) -> None:
@@ -320,6 +323,9 @@ class WriteState:
         if own.oseq != self.oseq:
             position = own._replace(oseq=self.oseq, chain=self.chain)
             self.txn.put(self.environment.origin_id.to_bytes(4), position.encoded(), db=self._handles["origins"])
+        for name in self._changed_tables:
+            table = self.tables[name]
+            self.txn.put(table.id.to_bytes(4), codec.encode(table.encoded()), db=self._handles["tables"])
         for number, extra in self._extras.items():
             self.txn.put(number.to_bytes(4), extra.to_bytes(8), db=self._handles["extras"])
         for table_id, digest in self._digests.items():

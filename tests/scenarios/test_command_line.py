@@ -193,10 +193,11 @@ def test_a_second_start_is_refused_while_the_node_runs(node: NodeProcess) -> Non
 
 
 def test_a_node_without_a_socket_says_so(node: NodeProcess, tmp_path: Path) -> None:
-    root = with_keys_of(node, tmp_path / "root")
-    with NodeProcess(root, options=["--set", "operationsApi.network.domainSocket=null"]):
+    root = with_keys_of(node, tmp_path / ("too-long-for-a-socket-" * 5) / "root")
+    with NodeProcess(root):
         ended = logmesh("user_info", root=root)
         assert (ended.returncode, ended.stderr) == (1, "No domain socket found, unable to perform this operation\n")
+        assert "[warn]: No domain socket: " in (root / "log" / "hdb.log").read_text()
 
 
 def pid_of(root: Path) -> int:

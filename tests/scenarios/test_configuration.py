@@ -394,16 +394,20 @@ def test_a_root_of_another_product_is_left_alone(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["harperdb-config.yaml"]
 
 
-def test_unknown_keys_of_the_file_are_named_in_the_log(node: NodeProcess, tmp_path: Path) -> None:
+def test_what_has_no_effect_is_named_in_the_log(node: NodeProcess, tmp_path: Path) -> None:
     root = with_keys_of(node, tmp_path / "root")
-    with NodeProcess(root) as other:
+    options = ["--set", "storage.compactOnStart=true", "--set", "databases.zoo.path=/tmp"]
+    with NodeProcess(root, options=options) as other:
         other.stop()
         file = root / "logmesh.yaml"
         file.write_text(
             file.read_text().replace("\n  compressionThreshold:", "\n  colour: red\n  compressionThreshold:")
         )
         other.start()
-        assert "http.colour" in (root / "log" / "hdb.log").read_text()
+        log = (root / "log" / "hdb.log").read_text()
+        assert "http.colour" in log
+        assert "[warn]: 'storage.compactOnStart' has no effect yet" in log
+        assert "[warn]: 'databases' has no effect yet" in log
 
 
 # Modes and ports

@@ -134,9 +134,8 @@ def test_a_database_name_is_refused_under_the_label_that_was_sent(
     ],
 )
 def test_a_table_is_refused(farm: NodeProcess, fields: dict[str, Any], problem: str) -> None:
-    assert ask(farm, "create_table", **{"database": DB} | fields if "schema" not in fields else fields) == refused(
-        400, problem
-    )
+    where = {} if "schema" in fields else {"database": DB}
+    assert ask(farm, "create_table", **where | fields) == refused(400, problem)
 
 
 @pytest.mark.parametrize(
@@ -254,23 +253,21 @@ def test_the_system_database_is_described_and_searched_by_super_users(farm: Node
     assert ask(farm, "search_by_value", **body) == refused(404, "ghost is not a defined attribute")
 
 
-def test_a_super_user_writes_the_nodes_table(farm: NodeProcess) -> None:
-    assert (
-        ask(
-            farm,
-            "search_by_value",
-            database="system",
-            table="hdb_role",
-            attribute="id",
-            value="*",
-            get_attributes=["id"],
-        )[0]
-        == 200
-    )
-    role = {"id": "databases-direct", "role": "databases-direct", "permission": {}}
-    table = {"database": "system", "table": "hdb_role"}
-    assert ask(farm, "insert", **table, records=[role])[1]["inserted_hashes"] == ["databases-direct"]
-    assert ask(farm, "delete", **table, ids=["databases-direct"])[0] == 200
+@pytest.mark.parametrize(
+    ("table", "key", "record"),
+    [
+        ("hdb_role", "id", {"role": "databases-direct", "permission": {}}),
+        ("hdb_nodes", "name", {"url": "wss://databases-direct:9933"}),
+    ],
+)
+def test_a_super_user_writes_rows_of_roles_and_nodes(
+    farm: NodeProcess, table: str, key: str, record: dict[str, Any]
+) -> None:
+    where: dict[str, Any] = {"database": "system", "table": table}
+    row = {key: "databases-direct", **record}
+    assert ask(farm, "insert", **where, records=[row])[1]["inserted_hashes"] == ["databases-direct"]
+    assert ask(farm, "upsert", **where, records=[row])[1]["upserted_hashes"] == ["databases-direct"]
+    assert ask(farm, "delete", **where, ids=["databases-direct"])[0] == 200
 
 
 # Descriptions
@@ -494,7 +491,7 @@ def test_a_user_is_told_why_not(
 
 
 def test_a_structure_user_of_a_list_builds_in_its_databases(farm: NodeProcess) -> None:
-    table = {"database": DB, "table": "shed"}
+    table: dict[str, Any] = {"database": DB, "table": "shed"}
     assert ask(farm, "create_table", user=BUILDER, **table, primary_key="id")[0] == 200
     assert ask(farm, "create_attribute", user=BUILDER, **table, attribute="roof")[0] == 200
     assert ask(farm, "insert", user=BUILDER, **table, records=[{"id": 1}])[0] == 200
@@ -717,7 +714,7 @@ def test_an_index_made_later_finds_the_records_that_were_there(farm: NodeProcess
 
 
 def test_a_dropped_attribute_of_a_dynamic_table_takes_its_values_along(farm: NodeProcess) -> None:
-    table = {"database": DB, "table": "cows"}
+    table: dict[str, Any] = {"database": DB, "table": "cows"}
     farm.post(operation="create_table", **table, primary_key="id")
     farm.post(operation="insert", **table, records=[{"id": 1, "colour": "red", "age": 3}, {"id": 2, "colour": "tan"}])
     assert ask(farm, "drop_attribute", **table, attribute="colour") == said("successfully deleted attribute 'colour'")
@@ -751,8 +748,37 @@ def test_a_dropped_attribute_of_a_dynamic_table_takes_its_values_along(farm: Nod
     ) == [{"id": 2}]
 
 
+def test_an_attribute_that_is_created_again_does_not_find_what_a_drop_took(farm: NodeProcess) -> None:
+    table: dict[str, Any] = {"database": DB, "table": "ducks"}
+    farm.post(operation="create_table", **table, primary_key="id")
+    farm.post(operation="insert", **table, records=[{"id": n, "colour": "red"} for n in range(5)])
+    farm.post(operation="drop_attribute", **table, attribute="colour")
+    farm.post(operation="create_attribute", **table, attribute="colour")
+    assert farm.post(operation="search_by_value", **table, attribute="colour", value="red") == []
+    farm.post(operation="update", **table, records=[{"id": 3, "colour": "red"}])
+    colour = {"attribute": "colour", "comparator": "not_equal", "value": None}
+    key = {"attribute": "id", "comparator": "less_than", "value": 4}
+    for conditions in ([colour], [key, colour]):
+        search = {"operation": "search_by_conditions", **table, "conditions": conditions}
+        assert farm.post(**search, get_attributes=["id", "colour"]) == [{"id": 3, "colour": "red"}]
+
+
+def test_an_attribute_of_a_declared_table_that_is_created_again_finds_what_is_stored(farm: NodeProcess) -> None:
+    table: dict[str, Any] = {"database": DB, "table": "geese"}
+    attributes = [{"name": "id"}, {"name": "age", "type": "Int", "indexed": True}]
+    farm.post(operation="create_table", **table, primary_key="id", attributes=attributes)
+    farm.post(operation="insert", **table, records=[{"id": 1, "age": 5}])
+    farm.post(operation="drop_attribute", **table, attribute="age")
+    farm.post(operation="insert", **table, records=[{"id": 2, "age": "old"}])
+    farm.post(operation="create_attribute", **table, attribute="age", type="Int")
+    assert describe(farm, "geese")["attributes"][-1] == {"attribute": "age", "indexed": True}
+    for value, key in ((5, 1), ("old", 2)):
+        found = farm.post(operation="search_by_value", **table, attribute="age", value=value, get_attributes=["id"])
+        assert found == [{"id": key}]
+
+
 def test_a_dropped_attribute_of_a_declared_table_stays_in_its_records(farm: NodeProcess) -> None:
-    table = {"database": DB, "table": "pigs"}
+    table: dict[str, Any] = {"database": DB, "table": "pigs"}
     attributes = [{"name": "id"}, {"name": "colour", "indexed": True}]
     farm.post(operation="create_table", **table, primary_key="id", attributes=attributes)
     farm.post(operation="insert", **table, records=[{"id": 1, "colour": "red"}])
@@ -771,7 +797,7 @@ def times(node: NodeProcess, table: str, *ids: Any, names: tuple[str, str]) -> l
 
 def test_the_timestamps_of_a_dynamic_table_are_kept_by_the_node(farm: NodeProcess) -> None:
     names = ("__createdtime__", "__updatedtime__")
-    table = {"database": DB, "table": "eggs"}
+    table: dict[str, Any] = {"database": DB, "table": "eggs"}
     farm.post(operation="create_table", **table, primary_key="id")
     sent = {"__createdtime__": 5, "__updatedtime__": "x"}
     farm.post(operation="insert", **table, records=[{"id": 1, **sent}, {"id": 2}])
@@ -800,7 +826,7 @@ def test_the_timestamps_of_a_dynamic_table_are_kept_by_the_node(farm: NodeProces
 def test_an_assigned_time_has_the_type_of_its_attribute(
     farm: NodeProcess, kind: str, holds: Callable[[Any], Any]
 ) -> None:
-    table = {"database": DB, "table": f"assigned_{kind}"}
+    table: dict[str, Any] = {"database": DB, "table": f"assigned_{kind}"}
     attributes = [
         {"name": "id"},
         {"name": "made", "type": kind, "assignCreatedTime": True},
@@ -814,7 +840,7 @@ def test_an_assigned_time_has_the_type_of_its_attribute(
 
 
 def test_a_declared_table_has_the_timestamps_that_it_names(farm: NodeProcess) -> None:
-    table = {"database": DB, "table": "named"}
+    table: dict[str, Any] = {"database": DB, "table": "named"}
     attributes = [{"name": "id"}, {"name": "__updatedtime__"}]
     farm.post(operation="create_table", **table, primary_key="id", attributes=attributes)
     farm.post(operation="insert", **table, records=[{"id": 1}])
@@ -826,7 +852,7 @@ def test_a_declared_table_has_the_timestamps_that_it_names(farm: NodeProcess) ->
 
 
 def test_an_expired_record_is_gone_for_every_read(farm: NodeProcess) -> None:
-    table = {"database": DB, "table": "fleeting"}
+    table: dict[str, Any] = {"database": DB, "table": "fleeting"}
     farm.post(operation="create_table", **table, primary_key="id")
     farm.post(operation="insert", **table, records=[{"id": 1, "a": 1}], expiresAt=int(time.time() * 1000) - 1000)
     farm.post(operation="upsert", **table, records=[{"id": 2, "a": 1}], expiresAt=int(time.time() * 1000) + 60_000)
@@ -848,7 +874,7 @@ def test_an_expired_record_is_gone_for_every_read(farm: NodeProcess) -> None:
 
 
 def test_a_tables_expiration_counts_from_the_write(farm: NodeProcess) -> None:
-    table = {"database": DB, "table": "brief"}
+    table: dict[str, Any] = {"database": DB, "table": "brief"}
     farm.post(operation="create_table", **table, primary_key="id", expiration=0.05)
     farm.post(operation="insert", **table, records=[{"id": 1}])
     deadline = time.monotonic() + 5
@@ -968,6 +994,34 @@ def test_a_restored_backup_answers_as_the_original(farm: NodeProcess, tmp_path: 
         assert [record["id"] for record in found] == list(range(3, 300, 7))
         restored.post(operation="insert", database="kept", table="one", records=[{"id": 5, "word": "again"}])
         assert restored.stop() == 0
+
+
+def test_a_damaged_database_is_kept_out_and_the_others_work(tmp_path: Path) -> None:
+    with NodeProcess(tmp_path / "root") as node:
+        for database in ("good", "bad"):
+            node.post(operation="create_table", database=database, table="t", primary_key="id")
+            node.post(operation="insert", database=database, table="t", records=[{"id": 1}])
+        assert node.stop() == 0
+        with open(tmp_path / "root" / "database" / "bad" / "data.mdb", "r+b") as file:
+            file.write(b"\x5a" * 8192)
+        node.kill()
+        node.start()
+        attempts: list[tuple[str, dict[str, Any]]] = [
+            ("describe_table", {}),
+            ("insert", {"records": [{"id": 2}]}),
+            ("search_by_id", {"ids": [1], "get_attributes": ["id"]}),
+            ("drop_table", {}),
+        ]
+        for operation, fields in attempts:
+            status, answer = ask(node, operation, database="bad", table="t", **fields)
+            assert status == 503
+            assert answer["error"].count("was not opened") == 1
+            assert answer["error"].startswith("Database 'bad' was not opened: ")
+        assert ask(node, "create_database", database="bad") == refused(400, "database 'bad' already exists")
+        assert node.post(operation="describe_all").keys() == {"good"}
+        found = node.post(operation="search_by_id", database="good", table="t", ids=[1], get_attributes=["id"])
+        assert found == [{"id": 1}]
+        assert node.stop() == 0
 
 
 # The vectors of an empty node, in order

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.node_process import READY, NodeProcess
+from tests.node_process import NodeProcess
 from tests.scenarios.asking import ask, basic, bearer, send, with_keys_of
 
 LEVELS = ("trace", "debug", "info", "warn", "error", "fatal", "notify")
@@ -349,7 +350,7 @@ def test_no_secret_reaches_the_log_or_any_other_file(node: NodeProcess) -> None:
     for body in secret_carrying_bodies(secret):
         send(node, body, basic(node.username, node.password))
         send(node, body)
-    refused = [basic("admin", secret), basic(secret, secret), bearer(secret), {"authorization": f"Odd {secret}"}]
+    refused = [basic("admin", secret), bearer(secret), {"authorization": f"Odd {secret}"}]
     for headers in (*refused, {"cookie": f"x-hdb-session={secret}"}):
         send(node, {"operation": "user_info"}, headers)
     assert node.request(f'{{"operation": "login", "password": "{secret}", '.encode()).status_code == 400
@@ -362,6 +363,7 @@ def test_no_secret_reaches_the_log_or_any_other_file(node: NodeProcess) -> None:
     secrets = [secret, node.password, *tokens.values()]
     secrets += [base64.b64encode(f"admin:{value}".encode()).decode() for value in (secret, node.password)]
     log = log_text(node)
+    assert '"operation":"add_user","username":"carrier"' in log, "the requests are logged"
     for value in secrets:
         assert value not in log, [line for line in log.splitlines() if value in line]
         assert value not in "".join(node.output)
@@ -391,9 +393,8 @@ def test_a_restart_can_be_left_to_a_supervisor_and_clears_statuses(
         response = other.request({"operation": "restart"})
         assert response.json() == {"message": "Restarting HarperDB. This may take up to 60 seconds."}
         give_up_at = time.monotonic() + WAIT_S
-        while (other.root / "hdb.pid").exists():
+        while os.waitid(os.P_PID, other.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
             assert time.monotonic() < give_up_at, "it does not end"
         assert other.stop() == 0
-        assert sum(line.startswith(READY) for line in other.output) == 1
         other.start()
         assert other.post(operation="get_status", id="primary") == {}
