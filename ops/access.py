@@ -126,8 +126,9 @@ def requested_attributes(user: User, table: Table, get_attributes: Sequence[Any]
     """
     readable = readable_attributes(user, table)
     if readable is None:
-        is_old_wildcard = bool(get_attributes) and get_attributes[0] == "%" and not user.is_super_user
-        return ["*"] if is_old_wildcard else get_attributes
+        if get_attributes and get_attributes[0] == "%" and not user.is_super_user:
+            return ["*"]
+        return get_attributes
     if not get_attributes or get_attributes[0] in WILDCARDS:
         expanded = readable
     else:

@@ -1,8 +1,8 @@
 """One behaviour whatever way a request takes: fast lane and general server pass the same suite, plain and over TLS.
 
-Answers are compared in ``test_both_ways_answer_alike``; the rest is what bytes alone cannot show: time, order, departure.
-They differ in nothing but the pieces in which bytes travel: the lane sends a small answer as one, the general server its
-head and its body.
+Answers are compared in ``test_both_ways_answer_alike``; what bytes alone cannot show (time, departure, stopping) is in
+``test_http_limits``. They differ in nothing but the pieces in which bytes travel, where the lane sends a small answer as
+one and the general server its head and its body, and in the phrase after the status, which the general server leaves out.
 """
 
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +12,7 @@ import h11
 import httpx
 import pytest
 import trio
+from h2.events import StreamEnded, StreamReset
 from quart import websocket
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, Message, TextMessage
@@ -465,6 +466,17 @@ async def test_http_2_brings_whole_answers(
 ) -> None:
     _, client = served_http2
     assert (await client.post("/", content=body)).content == answered
+
+
+async def test_an_http_2_answer_that_breaks_off_is_reset(
+    served_http2: tuple[Serving, httpx.AsyncClient],
+) -> None:
+    served, _ = served_http2
+    client = await served.connect_http2()
+    await client.post(1, b'"breaks"')
+    await client.wait_for(StreamReset, 1)
+    await client.post(3, b'"x"')
+    await client.wait_for(StreamEnded, 3)
 
 
 async def test_http_2_requests_run_beside_each_other(served_http2: tuple[Serving, httpx.AsyncClient]) -> None:

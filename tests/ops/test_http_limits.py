@@ -10,6 +10,7 @@ from functools import partial
 import httpx
 import pytest
 import trio
+import trio.testing
 from h2.events import StreamEnded, StreamReset
 
 from tests.ops import serving_harness
@@ -264,6 +265,7 @@ async def test_while_stopping_a_busy_http_2_connection_takes_no_more_requests() 
         await client.post(1, b'"wait"')
         await served.echo.waiting.wait()
         served.server.stop()
+        await trio.testing.wait_all_tasks_blocked()
         await client.post(3, b'"x"')
         await client.wait_for(StreamReset, 3)
         served.echo.go_on.set()
