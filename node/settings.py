@@ -253,8 +253,6 @@ class Settings:
     replication: ReplicationSettings
     storage: StorageSettings
     disk: DiskSettings
-    database_paths: Mapping[str, Path]
-    """Folders of databases that do not live in the common one: name -> folder."""
     tls: tuple[TlsFiles, ...]
     license: LicenseSettings
     components: ComponentSettings

@@ -38,7 +38,7 @@ from storage.settings import StorageSettings
 Value = TypeVar("Value")
 DOMAIN_SOCKET_BYTES_MAX = 107
 """``sun_path`` of a socket address holds 108 bytes, a closing zero included."""
-_WITHOUT_EFFECT = (("databases",), ("storage", "compactOnStart"))
+_WITHOUT_EFFECT = (("storage", "compactOnStart"),)
 """Settings that somebody relies on where he makes them, and that nothing reads yet: said aloud at each start."""
 _MS_S = 0.001
 _ROTATION_INTERVAL_UNIT_S = {"D": 86400.0, "H": 3600.0, "M": 60.0}
@@ -129,7 +129,6 @@ def read_settings(
         replication=_replication(document),
         storage=_storage(document),
         disk=_disk(document),
-        database_paths=dict(_database_paths(document)),
         tls=_tls(document.get("tls")),
         license=LicenseSettings(
             region=read.text_or_none("license.region"),
@@ -354,6 +353,7 @@ def _storage(document: Mapping[str, Json]) -> StorageSettings:
     read, replication = _Reader(document, "storage"), _Reader(document, "replication")
     return StorageSettings(
         path=read.path("path"),
+        database_paths=dict(_database_paths(document)),
         map_size_bytes=read.whole("mapSize"),
         sync=not read.flag("writeAsync"),
         read_ahead=not read.flag("noReadAhead"),

@@ -107,29 +107,35 @@ class Catalog:
         async with self._changing:
             if name in self._opened or name in self._unopened:
                 raise DatabaseExists(name)
-            return await self._open(name)
+            home = self.settings.database_paths.get(name, self.settings.path)
+            return await self._open(name, home / folder_of(name))
 
     async def drop(self, name: str) -> None:
         """Close the database and remove it. Raises ``DatabaseNotFound``."""
         async with self._changing:
-            await self._close(self._get(name))
+            opened = self._get(name)
+            await self._close(opened)
             del self._opened[name]
-            path = self.settings.path / folder_of(name)
-            doomed = self.settings.path / f"{_DROPPED}{uuid.uuid4().hex}"
+            path = opened.database.environment.path
+            doomed = path.parent / f"{_DROPPED}{uuid.uuid4().hex}"
             os.rename(path, doomed)
-            sync_folder(self.settings.path)
+            sync_folder(path.parent)
             await trio.to_thread.run_sync(shutil.rmtree, doomed)
 
     async def open_all(self) -> None:
         """Open what is on disk. One that cannot be opened is reported and kept out; the others work."""
-        self.settings.path.mkdir(parents=True, exist_ok=True)
-        for folder in sorted(self.settings.path.iterdir()):
+        for home in dict.fromkeys((self.settings.path, *self.settings.database_paths.values())):
+            home.mkdir(parents=True, exist_ok=True)
+            await self._open_all_in(home)
+
+    async def _open_all_in(self, home: Path) -> None:
+        for folder in sorted(home.iterdir()):
             if folder.name.startswith((_NEW, _DROPPED)):
                 await trio.to_thread.run_sync(shutil.rmtree, folder)
             elif (folder / "data.mdb").exists():
                 name = read_name(folder)
                 try:
-                    await self._open(name)
+                    await self._open(name, folder)
                 except DatabaseError as error:
                     reason = error.reason if isinstance(error, NotOpened) else str(error)
                     log.error("database '%s' was not opened: %s", name, reason)
@@ -143,8 +149,9 @@ class Catalog:
             raise DatabaseNotFound(name)
         return opened
 
-    async def _open(self, name: str) -> Database:
-        path = self.settings.path / folder_of(name)
+    async def _open(self, name: str, path: Path) -> Database:
+        if name in self._opened:
+            raise NotOpened(name, f"there is another of this name in {self._opened[name].database.environment.path}")
         if not path.exists():
             make_folder(path, name, partial(_make_environment, settings=self.settings, node=self._node, name=name))
         environment = Environment(path, self.settings, node=self._node, name=name)

@@ -1,6 +1,7 @@
 """Settings of the storage layer: read once, passed in."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -8,6 +9,8 @@ from pathlib import Path
 class StorageSettings:
     path: Path
     """Folder that holds one folder per database."""
+    database_paths: Mapping[str, Path] = field(default_factory=dict)
+    """Databases that are made in the folder of another path; one that is there already stays where it is."""
     map_size_bytes: int = 1 << 40
     """Address space reserved per database; the file grows only with its pages."""
     sync: bool = True

@@ -129,7 +129,7 @@ def test_sections_of_components_are_passed_on_and_databases_have_their_folders(t
     file = "myapp:\n  package: x\ndatabases:\n  a:\n    path: /a\n  b: {}\n"
     read = settings(tmp_path, file=file)
     assert read.components.entries == {"myapp": {"package": "x"}}
-    assert read.database_paths == {"a": Path("/a")}
+    assert read.storage.database_paths == {"a": Path("/a")}
 
 
 def test_a_section_with_a_log_of_its_own(tmp_path: Path) -> None:

@@ -396,7 +396,7 @@ def test_a_root_of_another_product_is_left_alone(tmp_path: Path) -> None:
 
 def test_what_has_no_effect_is_named_in_the_log(node: NodeProcess, tmp_path: Path) -> None:
     root = with_keys_of(node, tmp_path / "root")
-    options = ["--set", "storage.compactOnStart=true", "--set", "databases.zoo.path=/tmp"]
+    options = ["--set", "storage.compactOnStart=true"]
     with NodeProcess(root, options=options) as other:
         other.stop()
         file = root / "logmesh.yaml"
@@ -407,7 +407,20 @@ def test_what_has_no_effect_is_named_in_the_log(node: NodeProcess, tmp_path: Pat
         log = (root / "log" / "hdb.log").read_text()
         assert "http.colour" in log
         assert "[warn]: 'storage.compactOnStart' has no effect yet" in log
-        assert "[warn]: 'databases' has no effect yet" in log
+
+
+def test_a_database_is_made_where_its_own_path_says(node: NodeProcess, tmp_path: Path) -> None:
+    root = with_keys_of(node, tmp_path / "root")
+    with NodeProcess(root, options=["--set", f"databases.zoo.path={tmp_path / 'elsewhere'}"]) as other:
+        other.post(operation="create_table", database="zoo", table="otter", primary_key="id")
+        other.post(operation="create_table", database="farm", table="pen", primary_key="id")
+        assert [folder.name for folder in (tmp_path / "elsewhere").iterdir()] == ["zoo"]
+        assert {folder.name for folder in (root / "database").iterdir()} == {"farm", "system"}
+        other.stop()
+        other.start()
+        assert other.post(operation="describe_all").keys() == {"zoo", "farm"}
+        assert other.post(operation="drop_database", database="zoo")["message"] == "successfully deleted 'zoo'"
+        assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 # Modes and ports

@@ -1,4 +1,5 @@
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,27 @@ async def test_a_database_that_cannot_be_opened_is_kept_out_and_the_others_work(
         with pytest.raises(DatabaseExists):
             await catalog.create("bad")
     assert (tmp_path / "bad" / "data.mdb").read_bytes() == b"damaged" * 2000
+
+
+async def test_a_database_stays_where_it_was_made_whatever_its_path_becomes(tmp_path: Path) -> None:
+    elsewhere = replace(settings(tmp_path / "here"), database_paths={"farm": tmp_path / "there"})
+    async with open_catalog(settings(tmp_path / "here"), node="n1") as catalog:
+        await catalog.create("farm")
+    async with open_catalog(elsewhere, node="n1") as catalog:
+        assert catalog.names == ("farm",)
+        assert catalog.database("farm").environment.path == tmp_path / "here" / "farm"
+        await catalog.drop("farm")
+        await catalog.create("farm")
+        assert catalog.database("farm").environment.path == tmp_path / "there" / "farm"
+
+
+async def test_of_two_databases_of_one_name_the_first_is_opened(tmp_path: Path) -> None:
+    for home in ("here", "there"):
+        async with open_catalog(settings(tmp_path / home), node="n1") as catalog:
+            await catalog.create("farm")
+    both = replace(settings(tmp_path / "here"), database_paths={"farm": tmp_path / "there"})
+    async with open_catalog(both, node="n1") as catalog:
+        assert catalog.database("farm").environment.path == tmp_path / "here" / "farm"
 
 
 async def test_folders_that_are_no_databases_are_left_alone(tmp_path: Path) -> None:
