@@ -17,7 +17,6 @@ from node.certificate_pairs import CertificatePair, configured_pairs, own_pair
 from node.certificates import NodeCertificates, ensure_certificates
 from node.configuration import Configuration
 from node.errors import StartError
-from node.ports import ListenAddress
 from node.server_tls import HTTP1_ALPN, HTTP2_ALPN, ServerTls
 from node.settings import Settings, TlsFiles
 from node.token_keys import TokenKeyPair, TokenKeys, TokenKeysUnusable
@@ -28,7 +27,7 @@ from ops.http_server import HttpServer
 from ops.jobs import JobRunner
 from ops.passwords import Passwords
 from ops.reference import OPERATIONS
-from ops.serving_settings import Address, ServingSettings
+from ops.serving_settings import ServingSettings
 from ops.settings import HashFunction, OpsSettings
 from ops.tokens import KeysUnreadable, Tokens
 from storage.catalog import Catalog
@@ -128,8 +127,8 @@ def serving_settings(settings: Settings) -> ServingSettings:
             "operationsApi.network.mtls is not supported yet: a listener that checks nothing is not opened"
         )
     return ServingSettings(
-        plain=_address(api.port),
-        secure=_address(api.secure_port),
+        plain=api.port,
+        secure=api.secure_port,
         domain_socket=api.domain_socket,
         fast_lane=api.fast_lane,
         cors=api.cors,
@@ -141,10 +140,6 @@ def serving_settings(settings: Settings) -> ServingSettings:
         keep_alive_timeout_s=api.keep_alive_timeout_s,
         timeout_s=api.timeout_s,
     )
-
-
-def _address(listen: ListenAddress | None) -> Address | None:
-    return None if listen is None else Address(port=listen.port, host=listen.address)
 
 
 def _services(

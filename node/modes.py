@@ -12,8 +12,9 @@ from node.configuration_file import ConfigurationFile
 from node.errors import StartError
 from node.parameter import MODES, Json, Mode, Parameter, Path, PerMode, plain
 from node.parameters import BY_PATH, PARAMETERS, PORT_TWINS
-from node.ports import ListenAddress, parse_port, with_address_of
+from node.ports import parse_port, with_address_of
 from node.tree import get_value, set_value
+from ops.serving_settings import Address
 
 MODE_PATH: Path = ("node", "mode")
 _OPERATIONS_PORT_PATHS: tuple[Path, ...] = PORT_TWINS[0]
@@ -78,7 +79,7 @@ def with_defaults(document: Mapping[str, Json], mode: Mode) -> dict[str, Json]:
     return effective
 
 
-def ports_of(effective: Mapping[str, Json], mode: Mode) -> dict[Path, ListenAddress | None]:
+def ports_of(effective: Mapping[str, Json], mode: Mode) -> dict[Path, Address | None]:
     """Every listener's place. Raises ``ValueError`` for a value that is no port."""
     ports = {path: parse_port(get_value(effective, path)) for twins in PORT_TWINS for path in twins}
     anchor = next((ports[path] for path in _OPERATIONS_PORT_PATHS if _has_address(ports[path])), None)
@@ -116,11 +117,11 @@ def _is_free(tree: Mapping[str, Json], path: Path) -> bool:
     return False
 
 
-def _has_address(port: ListenAddress | None) -> bool:
-    return port is not None and port.address is not None
+def _has_address(port: Address | None) -> bool:
+    return port is not None and port.host is not None
 
 
-def _as_setting(port: ListenAddress | None) -> int | str | None:
+def _as_setting(port: Address | None) -> int | str | None:
     if port is None:
         return None
-    return port.port if port.address is None else str(port)
+    return port.port if port.host is None else str(port)

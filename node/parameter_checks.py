@@ -12,8 +12,9 @@ from node.durations import duration_s
 from node.parameter import Json, Kind, Parameter, Path
 from node.parameters import BY_PATH, PARAMETERS, PORT_TWINS
 from node.paths import resolved_path
-from node.ports import ListenAddress, parse_port
+from node.ports import parse_port
 from node.tree import get_value, has_value
+from ops.serving_settings import Address
 
 ROTATION_INTERVAL_PATH: Path = ("logging", "rotation", "interval")
 ROTATION_SIZE_PATH: Path = ("logging", "rotation", "maxSize")
@@ -230,6 +231,6 @@ _SPECIAL: Mapping[Path, Callable[[Json, FilePath], str | None]] = {
 }
 
 
-def _port_or_none(document: Mapping[str, Json], path: Path) -> ListenAddress | None:
+def _port_or_none(document: Mapping[str, Json], path: Path) -> Address | None:
     value = get_value(document, path)
     return parse_port(value) if _is_port(value) else None

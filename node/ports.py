@@ -4,26 +4,14 @@ IPv6 addresses stand in brackets (``[::1]:9925``). Port 0 lets the system choose
 """
 
 import re
-from dataclasses import dataclass
+
+from ops.serving_settings import Address
 
 PORT_MAX = 65535
 _PORT_TEXT = re.compile(r"(?:(?P<address>\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\]|[A-Za-z0-9._-]{1,253}):)?(?P<port>[0-9]{1,5})")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListenAddress:
-    """Where a listener binds. ``address`` None means every interface, and then no other process may use the port."""
-
-    port: int
-    address: str | None = None
-
-    def __str__(self) -> str:
-        if self.address is None:
-            return str(self.port)
-        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
-
-
-def parse_port(value: object) -> ListenAddress | None:
+def parse_port(value: object) -> Address | None:
     """The listener that a setting's value asks for, None for a closed one. Raises ``ValueError`` for anything else."""
     if value is None:
         return None
@@ -34,7 +22,7 @@ def parse_port(value: object) -> ListenAddress | None:
     return _checked(int(value), None)
 
 
-def _parse_text(text: str) -> ListenAddress:
+def _parse_text(text: str) -> Address:
     match = _PORT_TEXT.fullmatch(text.strip())
     if match is None:
         raise ValueError(f"{text!r} is not a port")
@@ -42,14 +30,14 @@ def _parse_text(text: str) -> ListenAddress:
     return _checked(int(match["port"]), None if address is None else address.strip("[]"))
 
 
-def _checked(port: int, address: str | None) -> ListenAddress:
+def _checked(port: int, address: str | None) -> Address:
     if not 0 <= port <= PORT_MAX:
         raise ValueError(f"{port} is not a port")
-    return ListenAddress(port=port, address=address)
+    return Address(port=port, host=address)
 
 
-def with_address_of(port: ListenAddress | None, other: ListenAddress | None) -> ListenAddress | None:
+def with_address_of(port: Address | None, other: Address | None) -> Address | None:
     """``port`` on the address of ``other`` where it names none itself."""
-    if port is None or other is None or port.address is not None:
+    if port is None or other is None or port.host is not None:
         return port
-    return ListenAddress(port=port.port, address=other.address)
+    return Address(port=port.port, host=other.host)

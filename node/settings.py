@@ -1,6 +1,6 @@
 """What a node is started with: the whole configuration as typed values, read once and passed in.
 
-Every duration is float seconds, every size bytes, every path absolute, every listener a ``ListenAddress`` or None for a
+Every duration is float seconds, every size bytes, every path absolute, every listener a ``Address`` or None for a
 closed port. ``settings_reader.py`` makes these from the configuration; nothing else reads configuration keys.
 """
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from node.parameter import Mode
-from node.ports import ListenAddress
+from ops.serving_settings import Address
 from storage.settings import StorageSettings
 
 
@@ -52,8 +52,8 @@ class SectionLog:
 class Listeners:
     """What the HTTP listeners of the operations API and of REST have in common."""
 
-    port: ListenAddress | None
-    secure_port: ListenAddress | None
+    port: Address | None
+    secure_port: Address | None
     cors: bool
     cors_access_list: tuple[str, ...]
     """Origins, ``*`` for all; empty for nobody."""
@@ -139,8 +139,8 @@ class LoggingSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MqttSettings:
-    port: ListenAddress | None
-    secure_port: ListenAddress | None
+    port: Address | None
+    secure_port: Address | None
     client_certificates: ClientCertificates | None
     web_socket: bool
     require_authentication: bool
@@ -162,8 +162,8 @@ class ReplicationSettings:
     """Configured name, else the node's host name."""
     url: str | None
     """Where peers dial; derived from name and port when not configured. None when the node does not take part."""
-    secure_port: ListenAddress | None
-    port: ListenAddress | None
+    secure_port: Address | None
+    port: Address | None
     databases: tuple[ReplicatedDatabase, ...] | None
     """None: all."""
     routes: tuple[Any, ...]

@@ -12,7 +12,7 @@ from node.configuration_sources import StartedConfiguration
 from node.durations import duration_s
 from node.parameter import Json
 from node.parameters import SECTIONS, SECTIONS_WITH_LOGGING
-from node.ports import ListenAddress, parse_port
+from node.ports import parse_port
 from node.settings import (
     AnalyticsSettings,
     AuthenticationSettings,
@@ -33,6 +33,7 @@ from node.settings import (
     TlsFiles,
 )
 from node.tree import get_value
+from ops.serving_settings import Address
 from storage.settings import StorageSettings
 
 Value = TypeVar("Value")
@@ -76,7 +77,7 @@ class _Reader:
     def path_or_none(self, dotted: str) -> Path | None:
         return self._optional(dotted, Path)
 
-    def port(self, dotted: str) -> ListenAddress | None:
+    def port(self, dotted: str) -> Address | None:
         return parse_port(self.value(dotted))
 
     def milliseconds(self, dotted: str) -> float:
@@ -323,7 +324,7 @@ def _replication(document: Mapping[str, Json]) -> ReplicationSettings:
     )
 
 
-def _derived_url(name: str, secure_port: ListenAddress | None, port: ListenAddress | None) -> str | None:
+def _derived_url(name: str, secure_port: Address | None, port: Address | None) -> str | None:
     host = f"[{name}]" if ":" in name else name
     if secure_port is not None:
         return f"wss://{host}:{secure_port.port}"

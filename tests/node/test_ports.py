@@ -1,21 +1,22 @@
 import pytest
 
-from node.ports import ListenAddress, parse_port, with_address_of
+from node.ports import parse_port, with_address_of
+from ops.serving_settings import Address
 
 
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
         (None, None),
-        (9925, ListenAddress(port=9925)),
-        (9925.0, ListenAddress(port=9925)),
-        ("9925", ListenAddress(port=9925)),
-        ("127.0.0.2:9925", ListenAddress(address="127.0.0.2", port=9925)),
-        ("[::1]:9925", ListenAddress(address="::1", port=9925)),
-        ("localhost:0", ListenAddress(address="localhost", port=0)),
+        (9925, Address(port=9925)),
+        (9925.0, Address(port=9925)),
+        ("9925", Address(port=9925)),
+        ("127.0.0.2:9925", Address(host="127.0.0.2", port=9925)),
+        ("[::1]:9925", Address(host="::1", port=9925)),
+        ("localhost:0", Address(host="localhost", port=0)),
     ],
 )
-def test_what_a_port_setting_may_be(value: object, expected: ListenAddress | None) -> None:
+def test_what_a_port_setting_may_be(value: object, expected: Address | None) -> None:
     assert parse_port(value) == expected
 
 

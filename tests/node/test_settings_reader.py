@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from node.configuration_sources import StartSources, command_line_values, start_configuration
-from node.ports import ListenAddress
 from node.settings import FirstAdministrator, ReplicatedDatabase, Settings, TlsFiles
 from node.settings_reader import read_settings, settings_warnings
+from ops.serving_settings import Address
 
 
 def settings(root: Path, *arguments: str, mode: str = "prod", file: str | None = None) -> Settings:
@@ -22,8 +22,8 @@ def settings(root: Path, *arguments: str, mode: str = "prod", file: str | None =
 
 def test_the_settings_of_a_new_prod_node(tmp_path: Path) -> None:
     new = settings(tmp_path)
-    assert (new.operations_api.port, new.operations_api.secure_port) == (None, ListenAddress(port=9925))
-    assert (new.http.port, new.http.secure_port) == (None, ListenAddress(port=9926))
+    assert (new.operations_api.port, new.operations_api.secure_port) == (None, Address(port=9925))
+    assert (new.http.port, new.http.secure_port) == (None, Address(port=9926))
     assert new.http.cors_access_list == ()
     assert new.operations_api.cors_access_list == ("*",)
     assert new.operations_api.keep_alive_timeout_s == 30.0
@@ -52,7 +52,7 @@ def test_a_node_without_replication_settings_opens_no_port_for_peers(tmp_path: P
 def test_a_node_takes_part_when_name_url_routes_or_join_are_set(argument: str, tmp_path: Path) -> None:
     replication = settings(tmp_path, argument).replication
     assert replication.takes_part
-    assert replication.secure_port == ListenAddress(port=9933)
+    assert replication.secure_port == Address(port=9933)
 
 
 def test_the_url_for_peers_follows_from_name_and_port(tmp_path: Path) -> None:
