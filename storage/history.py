@@ -54,13 +54,15 @@ def table_history(
     committed_from: int = 0,
     committed_before: int | None = None,
     beyond: int | None = None,
+    through: int | None = None,
     limit: int | None = None,
 ) -> Iterator[TableEntry]:
     """Entries with changes of ``table``, oldest first, whose commit time here is in ``[committed_from,
     committed_before)``.
 
-    ``beyond`` goes on behind an ``lseq`` met earlier, in the direction of reading. Valid while ``tx`` is open. Commit
-    times of one log may run backwards with the wall clock, so the whole log is looked through.
+    ``beyond`` goes on behind an ``lseq`` met earlier, in the direction of reading; ``through`` is the last one that is
+    looked at, to bound how long ``tx`` stays open where most of the log is other tables'. Valid while ``tx`` is open.
+    Commit times of one log may run backwards with the wall clock, so the whole log is looked through.
     """
     committed_from = max(committed_from, _hidden_before(tx, table))
     entries = tx.log.read_before(beyond) if newest_first else tx.log.read_from(0 if beyond is None else beyond + 1)
@@ -70,6 +72,8 @@ def table_history(
             committed_before is None or entry.committed_at < committed_before
         )
         if limit is not None and given >= limit:
+            return
+        if through is not None and (entry.lseq < through if newest_first else entry.lseq > through):
             return
         found = _of_table(entry, table) if is_in_window else None
         if found is not None:

@@ -32,6 +32,8 @@ from storage.text_form import text_of
 from storage.transaction import ReadTransaction, stored_key_of
 
 PAGE_RECORDS: Final = 1000
+PAGE_EXAMINED: Final = 2000
+"""Log entries that one snapshot looks at: most may be other tables'."""
 LIMIT_MAX: Final = 1 << 62
 ANSWER_RECORDS_MAX: Final = 100_000
 """Records of one answer that is an object: it cannot be sent in pages."""
@@ -205,12 +207,15 @@ class _History:
         page: list[TableEntry] = []
         records = 0
         with self.database.read() as tx:
+            before = tx.log.first() - 1 if beyond is None else beyond
+            through = before + PAGE_EXAMINED
             entries = table_history(
                 tx,
                 self.find_table(tx),
                 committed_from=window.begin_us,
                 committed_before=window.end_us,
                 beyond=beyond,
+                through=through,
                 limit=limit,
             )
             for entry in entries:
@@ -218,7 +223,7 @@ class _History:
                 records += len(entry.changes)
                 if records >= PAGE_RECORDS:
                     return page, entry.lseq
-        return page, None
+            return page, through if through < tx.log.last() else None
 
     def find_table(self, tx: ReadTransaction) -> Table:
         table = tx.table(self.table)

@@ -83,6 +83,13 @@ def test_times_select_from_on_and_before(written: Opened) -> None:
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
+def test_reading_ends_with_the_last_entry_that_may_be_looked_at(written: Opened, newest_first: bool) -> None:
+    entries = whole(written, newest_first=newest_first)
+    assert whole(written, newest_first=newest_first, through=entries[1].lseq) == entries[:2]
+    assert whole(written, newest_first=newest_first, through=entries[0].lseq) == entries[:1]
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
 def test_pages_follow_on_each_other(written: Opened, newest_first: bool) -> None:
     pages: list[tuple[str | None, list[Any]]] = []
     beyond: int | None = None

@@ -52,6 +52,17 @@ def with_settings(node: Node, **changes: Any) -> None:
     node.dispatcher._services = services
 
 
+@pytest.mark.parametrize("examined", [1, 2, 3])
+async def test_a_history_is_whole_however_few_entries_one_snapshot_looks_at(
+    node: Node, monkeypatch: pytest.MonkeyPatch, examined: int
+) -> None:
+    await fill(node)
+    at_once = await history(node)
+    monkeypatch.setattr(audit, "PAGE_EXAMINED", examined)
+    assert await history(node) == at_once
+    assert await history(node, limit=2) == at_once[:2]
+
+
 # -- read_audit_log ---------------------------------------------------------------------------------------------------
 
 
