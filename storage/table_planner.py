@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from storage import codec
 from storage.clock import milliseconds
-from storage.entry import DIGEST_BYTES
+from storage.entry import DIGEST_BYTES, Stamp
 from storage.index import entries_of, is_same
+from storage.merge import judge
 from storage.record import Row, encode_head
 from storage.schema import Table
 from storage.table_plan import Staged, TablePlan
@@ -39,6 +40,7 @@ class TablePlanner:
         self._lseq = lseq
         self._oseq = oseq
         self._head = encode_head(ts, environment.origin_id, oseq, lseq)
+        self._stamp = Stamp(ts, *environment.origin, oseq)
         self._stamp_bytes = state.stamp_bytes(ts, environment.origin_id, oseq)
         self._created = [(a.name, time_value(a, ts)) for a in table.created_time_attributes]
         self._updated = [(a.name, time_value(a, ts)) for a in table.updated_time_attributes]
@@ -52,7 +54,9 @@ class TablePlanner:
         write: dict[str, Any] = {"t": self._table.name, "op": "put", "k": staged.key}
         before = staged.old or staged.tombstone
         if before is not None:
-            write["p"] = [before.ts, *self._state.origin(before.origin), before.oseq]
+            replaced = Stamp(before.ts, *self._state.origin(before.origin), before.oseq)
+            assert judge(replaced, self._stamp) == "applied", "a local write beats all that it touches"
+            write["p"] = list(replaced)
         if staged.record is None:
             write["op"] = "delete"
             self._plan_delete(stored_key, staged)
