@@ -268,7 +268,3 @@ class Settings:
     @property
     def keys_path(self) -> Path:
         return self.root_path / "keys"
-
-    @property
-    def backup_path(self) -> Path:
-        return self.root_path / "backup"

@@ -141,14 +141,6 @@ class ListOf:
 
 
 @dataclass(frozen=True, slots=True)
-class Object:
-    def convert(self, label: str, value: Any) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            raise Problem(f"'{label}' must be of type object")
-        return value
-
-
-@dataclass(frozen=True, slots=True)
 class Timestamp:
     """Epoch milliseconds."""
 

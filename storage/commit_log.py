@@ -6,15 +6,17 @@ and moves in the commit of what it covers. The vector is kept at every 1,024th `
 what lies behind a vector finds the place without walking the whole log.
 """
 
+import struct
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from storage import codec
 from storage.entry import Entry, Origin, decode_stored
 from storage.environment import Environment
-from storage.errors import LogTrimmed
+from storage.errors import Corrupt, LogTrimmed
 
 VECTOR_EVERY: Final = 1024
+_HEAD: Final = struct.Struct(">QQQ")
 HEAD_KEY: Final = b"head"
 """In ``meta``."""
 
@@ -27,13 +29,16 @@ class Head(NamedTuple):
     lseq: int
 
     def encoded(self) -> bytes:
-        return b"".join(number.to_bytes(8) for number in self)
+        return _HEAD.pack(*self)
 
     @classmethod
     def decoded(cls, data: bytes | None) -> "Head":
         if data is None:
             return cls(0, 0, 0)
-        return cls(*(int.from_bytes(data[at : at + 8]) for at in (0, 8, 16)))
+        try:
+            return cls(*_HEAD.unpack(data))
+        except struct.error as error:
+            raise Corrupt(f"the head of the database is damaged: {error}") from error
 
 
 class Position(NamedTuple):

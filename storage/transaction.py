@@ -136,15 +136,6 @@ class ReadTransaction:
         """
         yield from self._walk(f"i{table.index_ids[attribute]}", low, high, reverse, after)
 
-    def index_count(self, table: Table, attribute: str, stored_value: bytes) -> int:
-        """Number of entries under one stored value: exact, without reading them."""
-        with self.txn.cursor(db=self.environment.handles[f"i{table.index_ids[attribute]}"]) as cursor:
-            return int(cursor.count()) if cursor.set_key(stored_value) else 0
-
-    def index_entry_count(self, table: Table, attribute: str) -> int:
-        """Number of all entries of an index."""
-        return int(self.txn.stat(self.environment.handles[f"i{table.index_ids[attribute]}"])["entries"])
-
     def record_count(self, table: Table) -> int:
         """Number of live records, exact: all rows less those that have expired and wait for removal."""
         stored = int(self.txn.stat(self.environment.handles[f"p{table.rows_id}"])["entries"])

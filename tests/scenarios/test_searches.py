@@ -9,28 +9,13 @@ import cbor2
 import ormsgpack
 import pytest
 
+from tests.animals import ANIMALS
 from tests.node_process import NodeProcess
 from tests.scenarios.asking import Answer, Credentials, ask, forbidden, missing_rights
 
 DB = "farm3"
 A: dict[str, Any] = {"database": DB, "table": "animal"}
 HERDER: Credentials = ("searches-herder", "Straw-1")
-ANIMALS: list[dict[str, Any]] = [
-    {
-        "id": 1,
-        "name": "Bella",
-        "kind": "goat",
-        "weight": 41.5,
-        "pen_id": 10,
-        "tags": ["milk", "calm"],
-        "tame": True,
-        "info": {"chip": "A1", "born": {"y": 2019}},
-    },
-    {"id": 2, "name": "Otis", "kind": "donkey", "weight": 180, "pen_id": 11, "tags": ["calm"], "tame": True},
-    {"id": 3, "name": "Fern", "kind": "goat", "weight": 38, "pen_id": 10, "tame": False},
-    {"id": 4, "name": "Hazel", "kind": "sheep", "weight": None, "pen_id": 12},
-    {"id": 5, "name": "ozzy", "kind": "goat", "pen_id": None, "tags": []},
-]
 MIXED: list[Any] = [None, False, True, -1, 0, 1, 4.5, 10, "", "10", "B", "a", "é", "😀"]
 """Values in their order across types; each is the value ``v`` of the record with its place as key, from 0."""
 ABSENT = len(MIXED)

@@ -14,6 +14,7 @@ from storage.errors import AttributeNotFound, InvalidKey, TableNotFound
 from storage.planner import Direction
 from storage.query import Search, explained, pages, records_in, row_pages
 from storage.schema import Attribute
+from tests.animals import ANIMALS
 from tests.storage.naive_search import DATE_MS, NUMBER_TEXTS, matching, promised_order
 from tests.storage.small_database import SmallDatabase, small_database
 
@@ -190,23 +191,6 @@ def test_a_record_with_several_matching_elements_comes_once(small: SmallDatabase
 
 
 # -- the documented examples ------------------------------------------------------------------------------------------
-
-ANIMALS: list[dict[str, Any]] = [
-    {
-        "id": 1,
-        "name": "Bella",
-        "kind": "goat",
-        "weight": 41.5,
-        "pen_id": 10,
-        "tags": ["milk", "calm"],
-        "tame": True,
-        "info": {"chip": "A1", "born": {"y": 2019}},
-    },
-    {"id": 2, "name": "Otis", "kind": "donkey", "weight": 180, "pen_id": 11, "tags": ["calm"], "tame": True},
-    {"id": 3, "name": "Fern", "kind": "goat", "weight": 38, "pen_id": 10, "tame": False},
-    {"id": 4, "name": "Hazel", "kind": "sheep", "weight": None, "pen_id": 12},
-    {"id": 5, "name": "ozzy", "kind": "goat", "pen_id": None, "tags": []},
-]
 
 
 def _is(attribute: str, comparator: Comparator, value: Any) -> Condition:

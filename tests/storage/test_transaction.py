@@ -6,7 +6,9 @@ import pytest
 
 from storage.errors import DatabaseClosed, TableNotFound
 from storage.keys import encode_scalar, stored
+from storage.matching import Range
 from storage.schema import Attribute
+from storage.table_statistics import TableStatistics
 from storage.transaction import stored_key_of
 from tests.storage.opened import Opened
 
@@ -79,9 +81,10 @@ def test_any_range_of_an_index(numbered: Opened, reverse: bool) -> None:
 
 def test_entries_under_one_value_are_counted_without_reading_them(numbered: Opened) -> None:
     with numbered.database.read() as tx:
-        table = tx.table("dog")
-        assert [tx.index_count(table, "n", value(number)) for number in range(5)] == [5, 5, 5, 5, 0]
-        assert tx.index_entry_count(table, "n") == 20
+        statistics = TableStatistics(tx, tx.table("dog"))
+        points = [Range(value(number), value(number) + b"\x00") for number in range(5)]
+        assert [statistics.count("n", point, at_most=1) for point in points] == [5, 5, 5, 5, 0]
+        assert statistics.entry_count("n") == 20
 
 
 def test_expired_records_are_not_counted_nor_read(numbered: Opened) -> None:

@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from ops.errors import SYSTEM_IS_PROTECTED
+from storage.table_statistics import TableStatistics
 from tests.ops.conftest import Node
 
 ANIMAL = {"database": "farm", "table": "animal"}
@@ -273,7 +274,7 @@ async def test_the_index_of_a_new_attribute_covers_what_a_schema_defined_table_a
     await node.ok(operation="insert", **ANIMAL, records=[{"id": 1, "colour": "red"}, {"id": 2, "colour": "blue"}])
     await node.ok(operation="create_attribute", **ANIMAL, attribute="colour")
     with node.services.catalog.database("farm").read() as tx:
-        assert tx.index_entry_count(tx.table("animal"), "colour") == 2
+        assert TableStatistics(tx, tx.table("animal")).entry_count("colour") == 2
 
 
 @pytest.mark.parametrize(
