@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 from urllib.parse import unquote
 
 import trio
 
 from storage.clock import WallClock, wall_clock
-from storage.commit_queue import CommitQueue
+from storage.commit_queue import CommitQueue, Queue
 from storage.data_file import sync_folder
 from storage.database import Database, Maintenance, MaintenanceFunction, Write, WriteFunction
 from storage.environment import Environment
@@ -49,10 +49,16 @@ def folder_of(name: str) -> str:
     return f"{escaped[:FOLDER_NAME_MAX]}~{blake2b(name.encode(), digest_size=12).hexdigest()}"
 
 
+class Offload(Protocol):
+    """Runs blocking work off the event loop, like ``trio.to_thread.run_sync``."""
+
+    async def __call__(self, function: Callable[..., Any], /, *args: Any) -> Any: ...
+
+
 @dataclass(slots=True, eq=False)
 class _Opened:
     database: Database
-    queue: CommitQueue
+    queue: Queue
     scope: trio.CancelScope
     done: trio.Event
 
@@ -60,11 +66,23 @@ class _Opened:
 class Catalog:
     """Open databases by name. Made by ``open_catalog``, whose nursery owns the commit threads."""
 
-    def __init__(self, settings: StorageSettings, *, node: str, nursery: trio.Nursery, clock: WallClock) -> None:
+    def __init__(
+        self,
+        settings: StorageSettings,
+        *,
+        node: str,
+        nursery: trio.Nursery,
+        clock: WallClock,
+        new_queue: Callable[[Database], Queue] = CommitQueue,
+        offload: Offload = trio.to_thread.run_sync,
+    ) -> None:
+        """``new_queue`` and ``offload`` are where threads come in; a simulation brings some without."""
         self.settings = settings
-        self._node = node
+        self.node = node
+        self.clock = clock
+        self.offload = offload
         self._nursery = nursery
-        self._clock = clock
+        self._new_queue = new_queue
         self._opened: dict[str, _Opened] = {}
         self._unopened: dict[str, str] = {}
         self._changing = trio.Lock()
@@ -102,6 +120,13 @@ class Catalog:
         """Run a chunk of upkeep of database ``name`` in its next commit; its value, once that is durable."""
         return await self._get(name).queue.write(Maintenance(function=function))
 
+    async def wait_for_sequence(self, name: str, after: int) -> int:
+        """Wait until the log of database ``name`` holds an entry behind ``after``; its last ``lseq`` then.
+
+        Raises ``DatabaseNotFound``, ``DatabaseClosed`` where the database goes away.
+        """
+        return await self._get(name).queue.log_watch.wait_for_sequence(after)
+
     async def create(self, name: str) -> Database:
         """Raises ``DatabaseExists``."""
         async with self._changing:
@@ -120,7 +145,7 @@ class Catalog:
             doomed = path.parent / f"{_DROPPED}{uuid.uuid4().hex}"
             os.rename(path, doomed)
             sync_folder(path.parent)
-            await trio.to_thread.run_sync(shutil.rmtree, doomed)
+            await self.offload(shutil.rmtree, doomed)
 
     async def open_all(self) -> None:
         """Open what is on disk. One that cannot be opened is reported and kept out; the others work."""
@@ -131,7 +156,7 @@ class Catalog:
     async def _open_all_in(self, home: Path) -> None:
         for folder in sorted(home.iterdir()):
             if folder.name.startswith((_NEW, _DROPPED)):
-                await trio.to_thread.run_sync(shutil.rmtree, folder)
+                await self.offload(shutil.rmtree, folder)
             elif (folder / "data.mdb").exists():
                 name = read_name(folder)
                 try:
@@ -153,11 +178,11 @@ class Catalog:
         if name in self._opened:
             raise NotOpened(name, f"there is another of this name in {self._opened[name].database.environment.path}")
         if not path.exists():
-            make_folder(path, name, partial(_make_environment, settings=self.settings, node=self._node, name=name))
-        environment = Environment(path, self.settings, node=self._node, name=name)
-        database = Database(environment, self._clock)
-        opened = _Opened(database, CommitQueue(database), trio.CancelScope(), trio.Event())
-        await self._nursery.start(_serve, opened)
+            make_folder(path, name, partial(_make_environment, settings=self.settings, node=self.node, name=name))
+        environment = Environment(path, self.settings, node=self.node, name=name)
+        database = Database(environment, self.clock)
+        opened = _Opened(database, self._new_queue(database), trio.CancelScope(), trio.Event())
+        await self._nursery.start(self._serve, opened)
         self._opened[name] = opened
         return database
 
@@ -165,28 +190,33 @@ class Catalog:
         opened.scope.cancel()
         with trio.CancelScope(shield=True):
             await opened.done.wait()
+        opened.queue.log_watch.wake()
 
-
-async def _serve(opened: _Opened, *, task_status: trio.TaskStatus[None]) -> None:
-    """Run a database's commit queue; close the database behind it."""
-    try:
-        with opened.scope:
-            await opened.queue.run(task_status=task_status)
-    finally:
+    async def _serve(self, opened: _Opened, *, task_status: trio.TaskStatus[None]) -> None:
+        """Run a database's commit queue; close the database behind it."""
         try:
-            with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(opened.database.close)
+            with opened.scope:
+                await opened.queue.run(task_status=task_status)
         finally:
-            opened.done.set()
+            try:
+                with trio.CancelScope(shield=True):
+                    await self.offload(opened.database.close)
+            finally:
+                opened.done.set()
 
 
 @asynccontextmanager
 async def open_catalog(
-    settings: StorageSettings, *, node: str, clock: WallClock = wall_clock
+    settings: StorageSettings,
+    *,
+    node: str,
+    clock: WallClock = wall_clock,
+    new_queue: Callable[[Database], Queue] = CommitQueue,
+    offload: Offload = trio.to_thread.run_sync,
 ) -> AsyncIterator[Catalog]:
     """The node's databases, open; all are closed at the end, after what was waiting has been committed."""
     async with trio.open_nursery() as nursery:
-        catalog = Catalog(settings, node=node, nursery=nursery, clock=clock)
+        catalog = Catalog(settings, node=node, nursery=nursery, clock=clock, new_queue=new_queue, offload=offload)
         try:
             await catalog.open_all()
             yield catalog

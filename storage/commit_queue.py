@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import outcome
 import trio
@@ -32,10 +32,43 @@ class _Waiting:
     since_s: float
 
 
+class LogWatch:
+    """Wakes who waits for the log to grow. Losing a wake-up would cost latency, so whoever commits tells it after."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._grew = trio.Event()
+
+    def wake(self) -> None:
+        self._grew.set()
+        self._grew = trio.Event()
+
+    async def wait_for_sequence(self, after: int) -> int:
+        """Wait until the log holds an entry behind ``after``; its last ``lseq`` then."""
+        while True:
+            grew = self._grew
+            with self._database.read() as tx:
+                lseq = tx.head().lseq
+            if lseq > after:
+                return lseq
+            await grew.wait()
+
+
+class Queue(Protocol):
+    """How writes get to the commits of one database."""
+
+    log_watch: LogWatch
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None: ...
+
+    async def write(self, write: Write | Maintenance) -> Any: ...
+
+
 class CommitQueue:
     """``await write(...)`` from any task of the loop that runs ``run``."""
 
     def __init__(self, database: Database) -> None:
+        self.log_watch = LogWatch(database)
         self._database = database
         self._queue: SimpleQueue[_Waiting | None] = SimpleQueue()
         self._unclaimed: dict[_Waiting, None] = {}
@@ -96,7 +129,7 @@ class CommitQueue:
         while is_open:
             group, is_open = self._take_group()
             if group:
-                token.run_sync_soon(_answer, list(zip(group, self._commit(group), strict=True)))
+                token.run_sync_soon(self._answer, list(zip(group, self._commit(group), strict=True)))
 
     def _commit(self, group: list[_Waiting]) -> list[Outcome]:
         """Outcomes for all, whatever happens: nobody may wait for an answer that does not come."""
@@ -122,8 +155,8 @@ class CommitQueue:
             except Empty:
                 return group, True
 
-
-def _answer(answered: Sequence[tuple[_Waiting, Outcome]]) -> None:
-    for waiting, result in answered:
-        value = outcome.Value(result.value) if result.error is None else outcome.Error(result.error)
-        trio.lowlevel.reschedule(waiting.task, value)
+    def _answer(self, answered: Sequence[tuple[_Waiting, Outcome]]) -> None:
+        for waiting, result in answered:
+            value = outcome.Value(result.value) if result.error is None else outcome.Error(result.error)
+            trio.lowlevel.reschedule(waiting.task, value)
+        self.log_watch.wake()

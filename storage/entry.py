@@ -5,8 +5,10 @@ What is stored under an ``lseq`` is
     u32 length of local part | local part | u32 length of header | header | payload
 
 each part CBOR. *Header and payload* are made once at the origin and never change: they are relayed byte for byte.
-What differs per node (commit time here, the previous ``lseq`` of each record) is the local part, beside them. A
-*reduced* entry says so there: its payload lost some writes, its header and so its place in the chain are whole.
+What differs per node (commit time here, the previous ``lseq`` of each record, conflicts that were noticed when it
+came) is the local part, beside them: ``[committed_at, previous, is_reduced, conflicts]``, the last two left out where
+there is nothing to say. A *reduced* entry lost some writes of its payload; its header and so its place in the chain
+are whole.
 
 Header: ``o`` [node name, store id] of the origin, ``n`` oseq (0: local only), ``ts``, ``user``, ``k`` kind, ``q``
 operation as requested, ``pd`` digest of the payload, ``ch`` chain digest = H(previous entry's ``ch`` of this origin,
@@ -19,7 +21,7 @@ record's CBOR as a byte string, so that storing a write decodes no record. Kind 
 """
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
@@ -64,6 +66,17 @@ class Header:
     raw: bytes = field(repr=False)
 
 
+class Conflict(NamedTuple):
+    """A write of an entry met another of its record, and neither had seen the other. The greater stamp won.
+
+    ``lseq`` is the entry of the other one here, 0 where there is none.
+    """
+
+    write: int
+    other: Stamp
+    lseq: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
     """A stored entry. ``previous`` holds, write by write, the ``lseq`` that wrote the record before (0: none here).
@@ -77,6 +90,7 @@ class Entry:
     header: Header
     payload: bytes = field(repr=False)
     is_reduced: bool = False
+    conflicts: tuple[Conflict, ...] = ()
 
     def writes(self) -> list[dict[str, Any]]:
         """The decoded payload."""
@@ -98,14 +112,19 @@ def encode_header(
     operation: str | None,
     payload: bytes,
     previous_chain: bytes,
+    chain: bytes | None = None,
 ) -> tuple[bytes, bytes]:
-    """``(header bytes, chain digest)`` of a new entry. A local-only entry (oseq 0) is in no chain."""
+    """``(header bytes, chain digest)`` of a new entry. A local-only entry (oseq 0) is in no chain.
+
+    ``chain`` is given for a skip, which stands for entries that are not here.
+    """
     fields: dict[str, Any] = {"o": list(origin), "n": oseq, "ts": ts, "k": kind, "pd": digest(payload)}
     if user is not None:
         fields["user"] = user
     if operation is not None:
         fields["q"] = operation
-    chain = chain_digest(previous_chain, fields) if oseq else NO_CHAIN
+    if chain is None:
+        chain = chain_digest(previous_chain, fields) if oseq else NO_CHAIN
     return codec.encode({**fields, "ch": chain}), chain
 
 
@@ -115,9 +134,20 @@ def chain_digest(previous_chain: bytes, fields: dict[str, Any]) -> bytes:
 
 
 def encode_stored(
-    *, committed_at: int, previous: list[int], header: bytes, payload: bytes, is_reduced: bool = False
+    *,
+    committed_at: int,
+    previous: list[int],
+    header: bytes,
+    payload: bytes,
+    is_reduced: bool = False,
+    conflicts: Sequence[Conflict] = (),
 ) -> bytes:
-    local = codec.encode([committed_at, previous, True] if is_reduced else [committed_at, previous])
+    parts: list[Any] = [committed_at, previous]
+    if is_reduced or conflicts:
+        parts.append(is_reduced)
+    if conflicts:
+        parts.append([[conflict.write, list(conflict.other), conflict.lseq] for conflict in conflicts])
+    local = codec.encode(parts)
     return b"".join((_LENGTH.pack(len(local)), local, _LENGTH.pack(len(header)), header, payload))
 
 
@@ -127,16 +157,40 @@ def encode_reduced(entry: Entry, keep: Callable[[dict[str, Any]], bool]) -> byte
     """
     writes = entry.writes()
     previous = entry.previous or (0,) * len(writes)
-    kept = [(write, before) for write, before in zip(writes, previous, strict=True) if keep(write)]
-    if len(kept) == len(writes):
+    at = [number for number, write in enumerate(writes) if keep(write)]
+    if len(at) == len(writes):
         return None
+    now_at = {number: position for position, number in enumerate(at)}
     return encode_stored(
         committed_at=entry.committed_at,
-        previous=[before for _, before in kept] if entry.previous else [],
+        previous=[previous[number] for number in at] if entry.previous else [],
         header=entry.header.raw,
-        payload=codec.encode([write for write, _ in kept]),
+        payload=codec.encode([writes[number] for number in at]),
         is_reduced=True,
+        conflicts=[c._replace(write=now_at[c.write]) for c in entry.conflicts if c.write in now_at],
     )
+
+
+def follows(header: Header, previous_chain: bytes) -> bool:
+    """Whether the chain digest of ``header`` is the one that comes after ``previous_chain``."""
+    return chain_digest(previous_chain, codec.decode(header.raw)) == header.chain
+
+
+def encode_travelling(header: bytes, payload: bytes) -> bytes:
+    """The form in which entries go to other nodes: what is stored, without the local part."""
+    return b"".join((_LENGTH.pack(len(header)), header, payload))
+
+
+def decode_travelling(data: bytes) -> tuple[Header, bytes]:
+    """Header and payload. Raises ``Corrupt`` where the bytes are not such a form."""
+    try:
+        (header_bytes,) = _LENGTH.unpack_from(data)
+    except struct.error as error:
+        raise Corrupt(f"log entry is too short: {error}") from error
+    payload_at = _LENGTH.size + header_bytes
+    if payload_at > len(data):
+        raise Corrupt("log entry is shorter than its header")
+    return decode_header(data[_LENGTH.size : payload_at]), data[payload_at:]
 
 
 def decode_header(raw: bytes) -> Header:
@@ -167,8 +221,9 @@ def decode_stored(lseq: int, data: bytes) -> Entry:
         raise Corrupt(f"log entry {lseq} is too short: {error}") from error
     payload_at = header_at + _LENGTH.size + header_bytes
     try:
-        committed_at, previous, *reduced = codec.decode(data[_LENGTH.size : header_at])
+        committed_at, previous, *more = codec.decode(data[_LENGTH.size : header_at])
         links = tuple(previous)
+        conflicts = tuple(Conflict(at, Stamp(*other), of) for at, other, of in more[1]) if len(more) > 1 else ()
     except (TypeError, ValueError) as error:
         raise Corrupt(f"local part of log entry {lseq} is damaged: {error}") from error
     return Entry(
@@ -177,5 +232,6 @@ def decode_stored(lseq: int, data: bytes) -> Entry:
         previous=links,
         header=decode_header(data[header_at + _LENGTH.size : payload_at]),
         payload=data[payload_at:],
-        is_reduced=bool(reduced),
+        is_reduced=bool(more and more[0]),
+        conflicts=conflicts,
     )

@@ -30,7 +30,6 @@ ones.
 import logging
 import os
 import threading
-import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -253,7 +252,7 @@ class Environment:
             was_unsynced = txn.get(b"unsynced", db=meta) == b"1" and txn.get(b"clean", db=meta) != b"1"
             is_new = not store or beside != inside or was_unsynced
             if is_new:
-                store = uuid.uuid4().hex
+                store = self.settings.new_store_id()
             starts = max(beside or 0, inside) + 1
             write_starts(self.path, starts)
             txn.put(b"starts", str(starts).encode(), db=meta)

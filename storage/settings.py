@@ -1,6 +1,7 @@
 """Settings of the storage layer: read once, passed in."""
 
-from collections.abc import Mapping
+import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,3 +28,5 @@ class StorageSettings:
     sub_databases_max: int = 10_000
     """Rows, tombstones and indexes of all tables; fixed when an environment is opened."""
     readers_max: int = 512
+    new_store_id: Callable[[], str] = lambda: uuid.uuid4().hex
+    """Names a life of a database; handed in, so that a simulation can be repeated."""

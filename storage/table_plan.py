@@ -1,10 +1,16 @@
 """What a transaction will do to one table, as values: staged records first, then puts and deletes by sub-database."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
+from storage.index import entries_of, is_same
 from storage.record import Row
 from storage.schema import Table
+
+FEW: Final = 8
+"""Up to here looking through a tuple is cheaper than making a set."""
+_ABSENT: Final = object()
 
 
 @dataclass(slots=True)
@@ -44,6 +50,31 @@ class TablePlan:
     def empty(cls, table: Table) -> "TablePlan":
         names = table.index_ids
         return cls(table, [], [], [], [], {name: [] for name in names}, {name: [] for name in names}, [], [])
+
+    def index_new(self, stored_key: bytes, record: Mapping[str, Any]) -> None:
+        """Collect the index entries of a record where there was none."""
+        adds = self.index_adds
+        for name, value in record.items():
+            if name in adds:
+                entries = entries_of(value)
+                for entry in entries:
+                    adds[name].append((entry, stored_key))
+                if len(entries) > 1:
+                    self.count_entries(name, 0, len(entries))
+
+    def index_replaced(self, stored_key: bytes, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+        """Collect the index entries that change where ``new`` takes the place of ``old``; {} is no record."""
+        for name in self.index_adds:
+            old_value, new_value = old.get(name, _ABSENT), new.get(name, _ABSENT)
+            if is_same(old_value, new_value):
+                continue
+            before: Collection[bytes] = entries_of(old_value)
+            after: Collection[bytes] = entries_of(new_value)
+            self.count_entries(name, len(before), len(after))
+            if len(before) > FEW or len(after) > FEW:
+                before, after = frozenset(before), frozenset(after)
+            self.index_removes[name].extend((entry, stored_key) for entry in before if entry not in after)
+            self.index_adds[name].extend((entry, stored_key) for entry in after if entry not in before)
 
     def count_entries(self, name: str, before: int, after: int) -> None:
         """Note that one row's entries in an index change in number; only arrays have more than one."""

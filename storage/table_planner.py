@@ -4,7 +4,6 @@ All puts of a transaction are collected by sub-database, so that each is walked 
 share the pages they touch. Nothing here touches LMDB; whatever is refused is refused before the first put.
 """
 
-from collections.abc import Collection
 from datetime import datetime
 from hashlib import blake2b
 from typing import Any, Final
@@ -12,7 +11,6 @@ from typing import Any, Final
 from storage import codec
 from storage.clock import milliseconds
 from storage.entry import DIGEST_BYTES, Stamp
-from storage.index import entries_of, is_same
 from storage.merge import judge
 from storage.record import Row, encode_head
 from storage.schema import Table
@@ -22,9 +20,6 @@ from storage.write_state import WriteState
 
 EXPIRY_MS_MAX: Final = (1 << 53) - 1
 """Far beyond any date, and exact in every client."""
-FEW: Final = 8
-"""Up to here looking through a tuple is cheaper than making a set."""
-_ABSENT: Final = object()
 
 
 class TablePlanner:
@@ -44,7 +39,6 @@ class TablePlanner:
         self._stamp_bytes = state.stamp_bytes(ts, environment.origin_id, oseq)
         self._created = [(a.name, time_value(a, ts)) for a in table.created_time_attributes]
         self._updated = [(a.name, time_value(a, ts)) for a in table.updated_time_attributes]
-        self._indexed = frozenset(table.index_ids)
         expiration_s = table.definition.expiration_s
         self._default_expiry_ms = None if expiration_s is None else int(ts / 1000 + expiration_s * 1000)
         self.result = TablePlan.empty(table)
@@ -90,10 +84,10 @@ class TablePlanner:
         if staged.tombstone is not None:
             plan.removed_tombstones.append(stored_key)
         if staged.old is None:
-            self._add_entries(stored_key, record)
+            plan.index_new(stored_key, record)
         else:
             forget_row(self.result, self._state, stored_key, staged.old)
-            self._replace_entries(stored_key, self._old_visible(staged), record)
+            plan.index_replaced(stored_key, self._old_visible(staged), record)
 
     def _plan_delete(self, stored_key: bytes, staged: Staged) -> None:
         plan = self.result
@@ -101,38 +95,13 @@ class TablePlanner:
         if staged.old is not None:
             plan.removed_rows.append(stored_key)
             forget_row(self.result, self._state, stored_key, staged.old)
-            self._replace_entries(stored_key, self._old_visible(staged), {})
+            plan.index_replaced(stored_key, self._old_visible(staged), {})
 
     def _old_visible(self, staged: Staged) -> dict[str, Any]:
         """The stored record whose index entries are there, also where it has expired and counts as absent."""
         if staged.old_record is not None or staged.old is None:
             return staged.old_record or {}
         return self._table.visible(staged.old.decode(), staged.old.ts)
-
-    def _add_entries(self, stored_key: bytes, record: dict[str, Any]) -> None:
-        indexed = self._indexed
-        adds = self.result.index_adds
-        for name, value in record.items():
-            if name in indexed:
-                entries = entries_of(value)
-                for entry in entries:
-                    adds[name].append((entry, stored_key))
-                if len(entries) > 1:
-                    self.result.count_entries(name, 0, len(entries))
-
-    def _replace_entries(self, stored_key: bytes, old: dict[str, Any], new: dict[str, Any]) -> None:
-        plan = self.result
-        for name in self._indexed:
-            old_value, new_value = old.get(name, _ABSENT), new.get(name, _ABSENT)
-            if is_same(old_value, new_value):
-                continue
-            before: Collection[bytes] = entries_of(old_value)
-            after: Collection[bytes] = entries_of(new_value)
-            plan.count_entries(name, len(before), len(after))
-            if len(before) > FEW or len(after) > FEW:
-                before, after = frozenset(before), frozenset(after)
-            plan.index_removes[name].extend((entry, stored_key) for entry in before if entry not in after)
-            plan.index_adds[name].extend((entry, stored_key) for entry in after if entry not in before)
 
     def _expiry(self, staged: Staged, record: dict[str, Any]) -> int | None:
         """When the record expires; an instant outside of what can be stored is taken as the nearest that can."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from storage import codec
 from storage.commit_log import HEAD_KEY, VECTOR_EVERY, Head, Position
-from storage.entry import Origin
+from storage.entry import NO_CHAIN, Origin
 from storage.environment import Environment
 from storage.errors import TooManyTables
 from storage.index import entries_of
@@ -21,6 +21,8 @@ from storage.schema_change import SchemaChange
 from storage.table_plan import TablePlan
 from storage.transaction import HIDDEN_KEY, Schema, SchemaCache
 
+DROPPED_KEY: Final = b"dropped:"
+"""In ``meta``, with a table's name behind it: ``ts`` (u64) at which it was dropped here."""
 DIGEST_MODULUS: Final = 1 << 128
 FEW: Final = 8
 """Up to here single puts are cheaper than sorting and a cursor."""
@@ -40,6 +42,7 @@ class WriteState:
         self._changed_tables: set[str] = set()
         self._sequences: dict[int, int] = {}
         self._pool: dict[str, list[Any]] | None = None
+        self._origin_ids: dict[Origin, int] = {}
         self._has_changes = False
         self.txn = environment.lmdb.begin(write=True)
         try:
@@ -56,6 +59,7 @@ class WriteState:
         self.last_ts = head.last_ts
         self.lseq = head.lseq
         self._positions = self._read_positions()
+        self._moved: set[int] = set()
         own = self._positions[self.environment.origin_id]
         self.oseq = own.oseq
         self.chain = own.chain
@@ -78,6 +82,37 @@ class WriteState:
     def origin(self, origin_id: int) -> tuple[str, str]:
         """Node name and store id of an origin known here."""
         return self._positions[origin_id].origin
+
+    def origin_id(self, origin: Origin) -> int:
+        """The short id of an origin, given out at its first appearance."""
+        origin_id = self._find_origin_id(origin)
+        if origin_id is None:
+            origin_id = self._origin_ids[origin] = max(self._positions, default=0) + 1
+            self._positions[origin_id] = Position(origin, 0, NO_CHAIN, 0)
+            self._moved.add(origin_id)
+        return origin_id
+
+    def _find_origin_id(self, origin: Origin) -> int | None:
+        if not self._origin_ids:
+            self._origin_ids = {position.origin: of for of, position in self._positions.items()}
+        return self._origin_ids.get(origin)
+
+    def find_position(self, origin: Origin) -> Position | None:
+        """How far an origin is applied, None where it has never been heard of."""
+        origin_id = self._find_origin_id(origin)
+        return None if origin_id is None else self.position(origin_id)
+
+    def position(self, origin_id: int) -> Position:
+        """How far an origin is applied, as this transaction has left it so far."""
+        position = self._positions[origin_id]
+        if origin_id == self.environment.origin_id:
+            return position._replace(oseq=self.oseq, chain=self.chain)
+        return position
+
+    def positions(self) -> Mapping[int, Position]:
+        """Short id -> position of every origin known here; the own one as this transaction has left it so far."""
+        own = self.environment.origin_id
+        return {**self._positions, own: self.position(own)}
 
     def stamp_bytes(self, ts: int, origin_id: int, oseq: int) -> bytes:
         """A stamp as bytes that are the same on every node, for digests."""
@@ -119,10 +154,30 @@ class WriteState:
             self._has_changes = True
             self.txn.put(lseq.to_bytes(8), stored, db=log, append=True)
             if lseq % VECTOR_EVERY == 0:
-                vector = [[*position.origin, position.oseq] for position in self._positions.values()]
-                own = [[*self.environment.origin, oseq]]
-                others = [point for point in vector if tuple(point[:2]) != self.environment.origin]
-                self.txn.put(lseq.to_bytes(8), codec.encode(own + others), db=self._handles["vectors"])
+                own = self.environment.origin_id
+                vector = [
+                    [*position.origin, oseq if of == own else position.oseq] for of, position in self._positions.items()
+                ]
+                self.txn.put(lseq.to_bytes(8), codec.encode(vector), db=self._handles["vectors"])
+
+    def append_received(self, origin_id: int, oseq: int, chain: bytes, stored: bytes) -> None:
+        """Append an entry of another origin at ``lseq + 1``, and move that origin's position to it."""
+        assert origin_id != self.environment.origin_id, "own entries are made here"
+        self.lseq += 1
+        self._positions[origin_id] = self._positions[origin_id]._replace(oseq=oseq, chain=chain)
+        self._moved.add(origin_id)
+        self.append_log([(self.lseq, self.oseq, stored)])
+
+    def set_position(self, origin_id: int, position: Position) -> None:
+        """Put an origin where a copy, or a fork that was found, says it is."""
+        assert origin_id != self.environment.origin_id, "the own position moves with own entries"
+        self._positions[origin_id] = position
+        self._moved.add(origin_id)
+        self._has_changes = True
+
+    def advance_clock(self, ts: int, now_us: int) -> None:
+        """A time seen from elsewhere: own ones will be later, but for what a clock far ahead would drag along."""
+        self.last_ts = max(self.last_ts, min(ts, now_us + self.environment.settings.clock_skew_us_max))
 
     def apply_plan(self, plan: TablePlan) -> None:
         """Put and delete what a table's plan collected."""
@@ -177,13 +232,13 @@ class WriteState:
     def _with_attribute(self, table: Table, change: SchemaChange) -> Table:
         assert change.attribute is not None
         index_id = self._take("i") if change.new_indexes else None
-        if index_id is not None and not table.is_dynamic:
+        if index_id is not None and (not table.is_dynamic or change.attribute.name in table.dropped):
             self._build_index(table, change.attribute.name, index_id)
         return table.with_attribute(change.attribute, index_id)
 
     def _build_index(self, table: Table, name: str, index_id: int) -> None:
-        """Index the records that are there. In a dynamic table none has the attribute, but for values that a drop
-        hides.
+        """Index the records that are there. In a dynamic table none has the attribute, unless it was dropped here: other
+        nodes may have kept it, and their newer writes of it are not hidden.
         """
         items: list[tuple[bytes, bytes]] = []
         extra = 0
@@ -212,7 +267,7 @@ class WriteState:
             stale = [key for key in cursor.iternext_nodup(keys=True, values=False) if key[8:] == table_key]
         for key in stale:
             self.txn.delete(key, db=self._handles["expiry"])
-        self.txn.put(b"dropped:" + table.name.encode(), ts.to_bytes(8), db=self._handles["meta"])
+        self.txn.put(DROPPED_KEY + table.name.encode(), ts.to_bytes(8), db=self._handles["meta"])
         del self.tables[table.name]
         self._changed_tables.discard(table.name)
 
@@ -256,6 +311,18 @@ class WriteState:
         """The table with this id, None once it was dropped."""
         return next((table for table in self.tables.values() if table.id == table_id), None)
 
+    def dropped_at(self, name: str) -> int:
+        """``ts`` at which a table of this name was last dropped here, 0 for never."""
+        data = self.txn.get(DROPPED_KEY + name.encode(), db=self._handles["meta"])
+        return 0 if data is None else int.from_bytes(data)
+
+    def replace_table(self, table: Table) -> None:
+        """Store a changed definition; its sub-databases stay as they are."""
+        assert table.index_ids == self.tables[table.name].index_ids, "indexes come and go with schema changes"
+        self._schema_version += 1
+        self._has_changes = True
+        self._store_table(table)
+
     def floor(self, origin_id: int) -> int:
         """Highest position of an origin that the log no longer serves in full."""
         return self._positions[origin_id].floor
@@ -265,8 +332,9 @@ class WriteState:
         for origin_id, position in self._positions.items():
             floor = floors.get(position.origin, 0)
             if floor > position.floor:
-                self._positions[origin_id] = raised = position._replace(floor=floor)
-                self.put("origins", origin_id.to_bytes(4), raised.encoded())
+                self._positions[origin_id] = position._replace(floor=floor)
+                self._moved.add(origin_id)
+                self._has_changes = True
 
     def mark_incomplete(self, table: Table) -> None:
         """Note that rows of ``table`` were removed for reasons of this node alone."""
@@ -321,8 +389,11 @@ class WriteState:
         self.txn.put(HEAD_KEY, Head(self._schema_version, self.last_ts, self.lseq).encoded(), db=meta)
         own = self._positions[self.environment.origin_id]
         if own.oseq != self.oseq:
-            position = own._replace(oseq=self.oseq, chain=self.chain)
-            self.txn.put(self.environment.origin_id.to_bytes(4), position.encoded(), db=self._handles["origins"])
+            self._positions[self.environment.origin_id] = own._replace(oseq=self.oseq, chain=self.chain)
+            self._moved.add(self.environment.origin_id)
+        for origin_id in self._moved:
+            position = self._positions[origin_id]
+            self.txn.put(origin_id.to_bytes(4), position.encoded(), db=self._handles["origins"])
         for name in self._changed_tables:
             table = self.tables[name]
             self.txn.put(table.id.to_bytes(4), codec.encode(table.encoded()), db=self._handles["tables"])
