@@ -15,8 +15,9 @@ from ops.context import User
 from ops.errors import AccessDenied, OperationError, SystemProtected
 from ops.operation import AnyUser, Describe, NoUser, Operation, StructureUser, SuperUser, TableRights
 from ops.permissions import TIMES, Permissions, TablePermission, permissions_of
-from ops.system_tables import NODES, ROLES, SYSTEM, USERS
+from ops.system_tables import ROLES, SYSTEM, USERS
 from ops.target import Target, target_of
+from replication.membership import NODES
 from storage.schema import Table
 
 Schemas: TypeAlias = Callable[[str], Mapping[str, Table] | None]

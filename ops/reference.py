@@ -11,6 +11,7 @@ from ops.operation import Operation
 from ops.sections import (
     audit,
     backups,
+    cluster_routes,
     configuration,
     databases,
     jobs,
@@ -42,6 +43,7 @@ SECTIONS: Final[Mapping[str, tuple[Operation, ...]]] = {
     "Status": status.OPERATIONS,
     "Logs": logs.OPERATIONS,
     "Audit": audit.OPERATIONS,
+    "Cluster": cluster_routes.OPERATIONS,
 }
 
 

@@ -7,6 +7,7 @@ here.
 
 from typing import Final
 
+from replication.membership import NODE_FACTS, NODE_LINKS, NODES
 from storage.catalog import Catalog
 from storage.schema import CREATED_TIME, UPDATED_TIME, Attribute, Definition
 from storage.write_transaction import WriteTransaction
@@ -15,7 +16,6 @@ SYSTEM: Final = "system"
 USERS: Final = "hdb_user"
 ROLES: Final = "hdb_role"
 JOBS: Final = "hdb_job"
-NODES: Final = "hdb_nodes"
 STATUS: Final = "hdb_status"
 SESSIONS: Final = "hdb_session"
 REFRESH_TOKENS: Final = "hdb_refresh_token"
@@ -28,7 +28,7 @@ NEVER_REPLICATED: Final = frozenset(
         "hdb_temp",
         STATUS,
         REFRESH_TOKENS,
-        "hdb_node_links",
+        NODE_LINKS,
         "hdb_raw_analytics",
         "hdb_session_will",
         "hdb_crl_cache",
@@ -41,6 +41,8 @@ PRIMARY_KEYS: Final = {
     ROLES: "id",
     JOBS: "id",
     NODES: "name",
+    NODE_LINKS: "name",
+    NODE_FACTS: "id",
     "hdb_certificate": "name",
     "hdb_info": "info_id",
     "hdb_license": "license_key",

@@ -37,6 +37,8 @@ FOLDER_NAME_MAX: Final = 120
 NAME_FILE: Final = "name"
 """Beside the environment: the true name, as the folder's is escaped."""
 _PLAIN: Final = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_")
+DROPS_FOLDER: Final = ".drops"
+"""Beside the databases: one small file per name that was ever dropped, with the time."""
 _NEW: Final = ".new-"
 _DROPPED: Final = ".dropped-"
 
@@ -86,6 +88,7 @@ class Catalog:
         self._opened: dict[str, _Opened] = {}
         self._unopened: dict[str, str] = {}
         self._changing = trio.Lock()
+        self._changed = trio.Event()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -127,20 +130,44 @@ class Catalog:
         """
         return await self._get(name).queue.log_watch.wait_for_sequence(after)
 
-    async def create(self, name: str) -> Database:
-        """Raises ``DatabaseExists``."""
+    async def wait_for_change(self, known: tuple[str, ...]) -> None:
+        """Wait until the databases that are open are others than ``known``."""
+        while self.names == known:
+            await self._changed.wait()
+
+    async def create(self, name: str, *, created_us: int | None = None) -> Database:
+        """``created_us`` is given for a database that came into being elsewhere. Raises ``DatabaseExists``."""
         async with self._changing:
             if name in self._opened or name in self._unopened:
                 raise DatabaseExists(name)
             home = self.settings.database_paths.get(name, self.settings.path)
-            return await self._open(name, home / folder_of(name))
+            path = home / folder_of(name)
+            created_us = self.clock() if created_us is None else created_us
+            make = partial(_make_environment, settings=self.settings, node=self.node, name=name, created_us=created_us)
+            await self.offload(make_folder, path, name, make)
+            return await self._open(name, path)
+
+    def dropped_at(self, name: str) -> int:
+        """When a database of this name was last dropped here, in microseconds; 0 for never."""
+        try:
+            return int(self._drop_note(name).read_text())
+        except (FileNotFoundError, ValueError):
+            return 0
+
+    def _drop_note(self, name: str) -> Path:
+        return self.settings.path / DROPS_FOLDER / folder_of(name)
 
     async def drop(self, name: str) -> None:
-        """Close the database and remove it. Raises ``DatabaseNotFound``."""
+        """Close the database and remove it; what peers still have of it does not bring it back.
+
+        Raises ``DatabaseNotFound``.
+        """
         async with self._changing:
             opened = self._get(name)
+            await self.offload(write_note, self._drop_note(name), str(self.clock()))
             await self._close(opened)
             del self._opened[name]
+            self._note_change()
             path = opened.database.environment.path
             doomed = path.parent / f"{_DROPPED}{uuid.uuid4().hex}"
             os.rename(path, doomed)
@@ -177,14 +204,17 @@ class Catalog:
     async def _open(self, name: str, path: Path) -> Database:
         if name in self._opened:
             raise NotOpened(name, f"there is another of this name in {self._opened[name].database.environment.path}")
-        if not path.exists():
-            make_folder(path, name, partial(_make_environment, settings=self.settings, node=self.node, name=name))
         environment = Environment(path, self.settings, node=self.node, name=name)
         database = Database(environment, self.clock)
         opened = _Opened(database, self._new_queue(database), trio.CancelScope(), trio.Event())
         await self._nursery.start(self._serve, opened)
         self._opened[name] = opened
+        self._note_change()
         return database
+
+    def _note_change(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
 
     async def _close(self, opened: _Opened) -> None:
         opened.scope.cancel()
@@ -232,8 +262,20 @@ def read_name(folder: Path) -> str:
         return unquote(folder.name)
 
 
-def _make_environment(path: Path, *, settings: StorageSettings, node: str, name: str) -> None:
-    Environment(path, settings, node=node, name=name).close()
+def write_note(path: Path, text: str) -> None:
+    """Write a small file durably, and in one step."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.new")
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def _make_environment(path: Path, *, settings: StorageSettings, node: str, name: str, created_us: int) -> None:
+    Environment(path, settings, node=node, name=name, created_us=created_us).close()
 
 
 def make_folder(path: Path, name: str, fill: Callable[[Path], None]) -> None:

@@ -6,7 +6,9 @@ smaller, and where it is the same, the same bytes: so no write of the log is mis
 row that says it comes from an entry was met here: so no row comes from nowhere. Together that is the fold.
 
 What a node rightly removed is allowed for: entries before the first, reduced entries, rows of tables that are
-incomplete, records whose expiry passed, and a foreign write so old that the tombstone which beat it may be gone.
+incomplete, records whose expiry passed, and a foreign write so old that the tombstone which beat it may be gone. So is
+what a copy did: entries of its origins that never came, up to their floor, and records whose last write its publisher
+had seen go.
 """
 
 from collections import OrderedDict
@@ -39,6 +41,7 @@ class _Absent(NamedTuple):
     stamp: Stamp
     lseq: int
     expires_at_ms: int | None
+    is_copied: bool
 
 
 @dataclass(slots=True)
@@ -81,6 +84,8 @@ class _LogWalk:
         self._tables = {table.name: table for table in snapshot.tables.values()}
         self._floors = {position.origin: position.floor for position in snapshot.positions.values()}
         self._ends = {position.origin: position for position in snapshot.positions.values()}
+        copied = snapshot.copied or {}
+        self._copied = {position.origin: copied.get(of, 0) for of, position in snapshot.positions.items()}
         self._own = Origin(self._own_node(), (snapshot.get("meta", b"store") or b"").decode())
         self._progress: dict[Origin, _Progress] = {}
         self._unseen_vectors: dict[Origin, list[tuple[int, int]]] = {}
@@ -138,7 +143,7 @@ class _LogWalk:
             progress = _Progress(min(floor, header.oseq - 1), _NO_CHAIN if header.oseq == 1 else None)
             self._progress[header.origin] = progress
             self._check_unseen_vectors(header.origin, header.oseq)
-        if header.kind == "skip":
+        if header.kind == "skip" or progress.oseq + 1 < header.oseq <= self._floors.get(header.origin, 0) + 1:
             progress.chain = None
         elif header.oseq != progress.oseq + 1:
             message = f"position {header.oseq} of '{header.origin.node}' follows position {progress.oseq}"
@@ -158,11 +163,12 @@ class _LogWalk:
             self._report.add("log", "its links or keys do not fit its writes one to one", key=entry.lseq)
             return
         self._check_clock(entry, writes)
+        is_copied = 0 < entry.header.oseq <= self._copied.get(entry.header.origin, 0)
         for write, previous, ((name, stored_key), stamp) in zip(writes, entry.previous, stamps.items(), strict=True):
             table = self._tables.get(name)
             if table is not None and entry.header.ts >= table.definition.created:
                 self._check_link(entry, write, previous, name, stored_key)
-                self._fold(entry.lseq, table, stored_key, stamp, write)
+                self._fold(entry.lseq, table, stored_key, stamp, write, is_copied)
 
     def _check_clock(self, entry: Entry, writes: list[dict[str, Any]]) -> None:
         """An own entry is no newer than the last time given out, unless it had to beat a stamp from a clock ahead."""
@@ -197,20 +203,23 @@ class _LogWalk:
 
     # -- fold -----------------------------------------------------------------------------------------------------
 
-    def _fold(self, lseq: int, table: Table, stored_key: bytes, stamp: Stamp, write: dict[str, Any]) -> None:
+    def _fold(
+        self, lseq: int, table: Table, stored_key: bytes, stamp: Stamp, write: dict[str, Any], is_copied: bool
+    ) -> None:
+        """``is_copied``: a copy covered the entry, so its publisher may have seen this write go."""
         live = self._snapshot.get(f"p{table.rows_id}", stored_key)
         data = live if live is not None else self._snapshot.get(f"p{table.tombstones_id}", stored_key)
         if data is None:
             known = self._absent.get((table.id, stored_key))
-            if known is None or stamp > known.stamp:
-                self._absent[(table.id, stored_key)] = _Absent(stamp, lseq, write.get("x"))
+            if known is None or stamp >= known.stamp:
+                self._absent[(table.id, stored_key)] = _Absent(stamp, lseq, write.get("x"), is_copied)
             return
         try:
             row = decode_row(data)
         except Corrupt:
             return
         current = _row_stamp(self._snapshot, row)
-        if current is None or current > stamp:
+        if current is None or current > stamp or (current < stamp and is_copied):
             return
         if current < stamp:
             self._report.add("fold", f"it is older than its write in entry {lseq}", table=table.name, key=stored_key)
@@ -218,7 +227,8 @@ class _LogWalk:
             self._report.add("fold", f"it differs from its write in entry {lseq}", table=table.name, key=stored_key)
         elif row.lseq == lseq:
             self._findings.winners[table.id] = self._findings.winners.get(table.id, 0) + 1
-        elif row.lseq and "s" not in write:
+        elif row.lseq and "s" not in write and row.by is None:
+            # A restatement may bring a version before its own entry comes.
             message = f"entry {lseq} wrote it, not entry {row.lseq}"
             self._report.add("fold", message, table=table.name, key=stored_key)
 
@@ -229,7 +239,7 @@ class _LogWalk:
             has_expired = absent.expires_at_ms is not None and absent.expires_at_ms <= self._snapshot.now_ms
             is_foreign = absent.stamp[1] != self._own.node
             may_have_lost = is_foreign and absent.stamp[0] < self._first_committed_at + SKEW_US
-            if table.complete and not has_expired and not may_have_lost:
+            if table.complete and not has_expired and not may_have_lost and not absent.is_copied:
                 message = f"neither row nor tombstone is left of its write in entry {absent.lseq}"
                 self._report.add("fold", message, table=table.name, key=stored_key)
 
@@ -257,6 +267,8 @@ class _LogWalk:
             if progress is None:
                 if end.floor < end.oseq:
                     self._report.add("position", f"no entry of '{origin.node}' is left above its floor", key=end.oseq)
+            elif progress.oseq < end.oseq == end.floor:
+                continue
             elif progress.oseq != end.oseq:
                 message = f"the log ends with position {progress.oseq} of '{origin.node}', the vector says {end.oseq}"
                 self._report.add("position", message, key=end.oseq)
@@ -285,14 +297,14 @@ class _LogWalk:
             progress = self._progress.get(origin)
             if progress is None:
                 self._unseen_vectors.setdefault(origin, []).append((lseq, oseq))
-            elif progress.oseq != oseq:
+            elif progress.oseq != oseq and not progress.oseq < oseq <= self._floors.get(origin, 0):
                 message = f"it says {oseq} for '{origin.node}' where the log is at {progress.oseq}"
                 self._report.add("vector", message, key=lseq)
 
     def _check_unseen_vectors(self, origin: Origin, first_oseq: int) -> None:
         """Vectors kept before an origin's first entry here say the position before that entry."""
         for lseq, oseq in self._unseen_vectors.pop(origin, []):
-            if oseq != first_oseq - 1:
+            if oseq != first_oseq - 1 and not oseq < first_oseq <= self._floors.get(origin, 0) + 1:
                 message = f"it says {oseq} for '{origin.node}', whose next entry has {first_oseq}"
                 self._report.add("vector", message, key=lseq)
 
@@ -337,9 +349,11 @@ def _row_stamp(snapshot: Snapshot, row: Row) -> Stamp | None:
 
 
 def _is_outcome(write: dict[str, Any], row: Row, *, is_live: bool) -> bool:
-    """Whether a row or tombstone is what a write of its stamp leaves; one with an expiry is what became of a put."""
+    """Whether a row or tombstone is what a write of its stamp leaves; one with an expiry is what became of a put, and so
+    is a delete with one, which restates what was left of it elsewhere.
+    """
     if write["op"] == "delete":
-        return not is_live and row.expires_at_ms is None
+        return row.expires_at_ms == write["x"] if "x" in write else not is_live and row.expires_at_ms is None
     if write["op"] != "put" or row.expires_at_ms != write.get("x"):
         return False
     return row.value == write["v"] if is_live else row.expires_at_ms is not None

@@ -14,6 +14,7 @@ import lmdb
 from storage import codec
 from storage.check_report import Report
 from storage.commit_log import HEAD_KEY, Head, Position
+from storage.copy_description import COPIED_KEY
 from storage.data_file import LOCK_FILE, file_problem
 from storage.environment import FIXED, FIXED_DUPLICATES, Environment
 from storage.errors import Corrupt
@@ -22,7 +23,11 @@ from storage.schema import Table
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """``handles`` by name of sub-database, ``tables`` and ``positions`` by short id; ``now_ms`` decides on expiry."""
+    """``handles`` by name of sub-database, ``tables`` and ``positions`` by short id; ``now_ms`` decides on expiry.
+
+    ``copied``: by short id of an origin, the position up to which copies from peers may have decided what is here; None
+    where none was ever begun.
+    """
 
     txn: Any
     handles: dict[str, Any]
@@ -30,6 +35,7 @@ class Snapshot:
     tables: dict[int, Table]
     positions: dict[int, Position]
     now_ms: int
+    copied: dict[int, int] | None
 
     def get(self, handle: str, key: bytes) -> bytes | None:
         data: bytes | None = self.txn.get(key, db=self.handles[handle])
@@ -95,7 +101,16 @@ def _load(txn: Any, handles: dict[str, Any], report: Report, now_ms: int) -> Sna
         tables=dict(_tables(txn, handles, report)),
         positions=dict(_positions(txn, handles, report)),
         now_ms=now_ms,
+        copied=_copied(txn.get(COPIED_KEY, db=meta), report),
     )
+
+
+def _copied(data: bytes | None, report: Report) -> dict[int, int] | None:
+    try:
+        return None if data is None else dict(codec.decode(data))
+    except (Corrupt, TypeError, ValueError) as error:
+        report.add("meta", f"what copies decided cannot be read: {error}")
+        return None
 
 
 def _tables(txn: Any, handles: dict[str, Any], report: Report) -> Iterator[tuple[int, Table]]:

@@ -7,11 +7,11 @@ what lies behind a vector finds the place without walking the whole log.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from storage import codec
-from storage.entry import Entry, Origin, decode_stored
+from storage.entry import NO_CHAIN, Entry, Origin, decode_stored
 from storage.environment import Environment
 from storage.errors import Corrupt, LogTrimmed
 
@@ -98,6 +98,37 @@ class CommitLog:
             read_bytes += stored_bytes
             if bytes_max is not None and read_bytes >= bytes_max:
                 return
+
+    def place_behind(self, positions: Mapping[Origin, int], *, ignored: Collection[Origin] = ()) -> int:
+        """An ``lseq`` up to which nothing is left to read for who is at ``positions``, as late as is known.
+
+        Origins that are not named are at 0; ``ignored`` ones do not matter. Read on from there, and leave out what is
+        covered: vectors are kept only every so often.
+        """
+        with self._txn.cursor(db=self._handles["vectors"]) as cursor:
+            if cursor.last():
+                for key, data in cursor.iterprev():
+                    vector = {Origin(node, store): oseq for node, store, oseq in codec.decode(data)}
+                    if all(oseq <= positions.get(of, 0) or of in ignored for of, oseq in vector.items()):
+                        return int.from_bytes(key)
+        return max(self.first() - 1, 0)
+
+    def chain_at(self, origin: Origin, oseq: int) -> bytes | None:
+        """The chain digest of an origin's entry, None where it is not here (any more)."""
+        if oseq == 0:
+            return NO_CHAIN
+        with self._txn.cursor(db=self._handles["vectors"]) as cursor:
+            place = 0
+            if cursor.last():
+                for key, data in cursor.iterprev():
+                    vector = {Origin(node, store): at for node, store, at in codec.decode(data)}
+                    if vector.get(origin, 0) < oseq:
+                        place = int.from_bytes(key)
+                        break
+        for entry in self.read_from(place + 1):
+            if entry.header.origin == origin and entry.header.oseq >= oseq:
+                return entry.header.chain if entry.header.oseq == oseq else None
+        return None
 
     def read_from(self, lseq: int = 0) -> Iterator[Entry]:
         """Entries with this ``lseq`` or a greater one, oldest first, as far back as there are any."""

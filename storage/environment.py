@@ -65,6 +65,8 @@ from storage.settings import StorageSettings
 log = logging.getLogger("storage")
 
 FORMAT: Final = 1
+CREATED_KEY: Final = b"created"
+"""In ``meta``: when the database was created, on whichever node that was; microseconds (u64)."""
 MAP_BYTES_MIN: Final = 1 << 30
 """Below this a reservation that fails is given up."""
 READERS_WAIT_S: Final = 60.0
@@ -86,14 +88,15 @@ FIXED_DUPLICATES: Final = ("expiry",)
 class Environment:
     """An open environment. ``origin`` is this life of the database on this node; ``origin_id`` its short id."""
 
-    def __init__(self, path: Path, settings: StorageSettings, *, node: str, name: str) -> None:
-        """Open the environment in ``path``, creating it where it is missing.
+    def __init__(self, path: Path, settings: StorageSettings, *, node: str, name: str, created_us: int = 0) -> None:
+        """Open the environment in ``path``, creating it where it is missing, as of ``created_us``.
 
         Raises ``NotOpened`` with the reason where the file cannot be used; it is left as it is.
         """
         self.path = path
         self.name = name
         self.settings = settings
+        self.created_us = created_us
         self.handles: dict[str, Any] = {}
         self._gate_lock = threading.Lock()
         self._gate = threading.Condition(self._gate_lock)
@@ -239,8 +242,10 @@ class Environment:
                     raise NotOpened(self.name, "its data file holds no database")
                 txn.put(b"format", str(FORMAT).encode(), db=self.handles["meta"])
                 txn.put(b"name", self.name.encode(), db=self.handles["meta"])
+                txn.put(CREATED_KEY, self.created_us.to_bytes(8), db=self.handles["meta"])
             elif stored_format != str(FORMAT).encode():
                 raise NotOpened(self.name, f"its format {stored_format.decode()} is not known to this version")
+            self.created_us = int.from_bytes(txn.get(CREATED_KEY, default=b"", db=self.handles["meta"]))
 
     def _identify(self, node: str) -> tuple[Origin, int, bool]:
         """Raise the start counters, and take on a new incarnation where this is not the file that was last open."""

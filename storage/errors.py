@@ -11,6 +11,8 @@
         TooManyTables       the environment's table of sub-databases is full
         TransactionTooLarge one entry would pass the largest payload
         LogTrimmed          the log no longer reaches back that far: a copy is needed
+        VectorBehind        not all is applied here yet that a copy has to cover
+        RolledBack          a peer's copy knows more of our own entries than we do
         Unwritable          MapFull, DiskFull, DiskFailed, ClockUnset: nothing was written
         Overloaded          the commit queue is longer than a client should wait
         Corrupt             bytes on disk that this software did not write so
@@ -95,6 +97,22 @@ class TransactionTooLarge(StorageError):
 
 class LogTrimmed(StorageError):
     """The log no longer holds the wanted entries."""
+
+
+class VectorBehind(StorageError):
+    """A copy has to cover more than is applied here now; asked again later, it may be."""
+
+    def __init__(self, database: str, node: str, oseq: int, needed: int) -> None:
+        super().__init__(
+            f"Database '{database}' has entries of '{node}' up to {oseq}, a copy needs them up to {needed}"
+        )
+
+
+class RolledBack(StorageError):
+    """A copy holds more of this node's own current incarnation than the node itself: it must begin a new one first."""
+
+    def __init__(self, database: str, oseq: int, known: int) -> None:
+        super().__init__(f"Database '{database}' is at its own entry {oseq}, but a copy of it knows of entry {known}")
 
 
 class Unwritable(StorageError):

@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from storage import codec
-from storage.errors import Corrupt
-from storage.schema import Attribute, Definition, Table
+from storage.errors import Corrupt, InvalidAttribute
+from storage.schema import Attribute, Definition, Table, check_attribute_name
 from storage.schema_change import SchemaChange
 from storage.write_state import WriteState
 
@@ -73,7 +73,12 @@ def apply_schema_entry(state: WriteState, payload: bytes, ts: int) -> str | None
 def _decoded(payload: bytes) -> list[SchemaChange]:
     try:
         changes = [SchemaChange.decoded(plain) for plain in codec.decode(payload)]
-    except (KeyError, TypeError, AttributeError) as error:
+        for change in changes:
+            if change.definition is not None:
+                Definition.checked(change.definition.encoded())
+            elif change.attribute is not None:
+                check_attribute_name(change.attribute.name)
+    except (KeyError, TypeError, AttributeError, InvalidAttribute) as error:
         raise Corrupt(f"a schema entry is damaged: {error!r}") from error
     if any(change.kind not in ("create_table", "add_attribute") for change in changes):
         raise Corrupt("a schema entry from elsewhere drops something")

@@ -13,11 +13,13 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any, Final
 
-from storage.errors import InvalidAttribute
+from storage.errors import Corrupt, InvalidAttribute
 
 CREATED_TIME: Final = "__createdtime__"
 UPDATED_TIME: Final = "__updatedtime__"
 ATTRIBUTE_NAME_BYTES_MAX: Final = 250
+ATTRIBUTES_MAX: Final = 20_000
+"""Of one received definition; more than an environment has sub-databases for their indexes."""
 
 KNOWN_TYPES: Final = frozenset(
     ("ID", "String", "Int", "Long", "Float", "BigInt", "Boolean", "Date", "Any", "Bytes", "Blob", "array")
@@ -77,6 +79,16 @@ class Definition:
     expiration_s: float | None = None
     is_local: bool = False
     """Its records never leave this node."""
+
+    @classmethod
+    def checked(cls, plain: Any) -> "Definition":
+        """A definition out of what another node sent. Raises ``Corrupt`` where it could not have been made here."""
+        try:
+            definition = cls.decoded(plain)
+            _check_received(definition)
+        except (KeyError, TypeError, AttributeError, RecursionError, InvalidAttribute) as error:
+            raise Corrupt(f"{error!r}") from error
+        return definition
 
     def encoded(self) -> dict[str, Any]:
         plain = {spec.name: getattr(self, spec.name) for spec in fields(self) if getattr(self, spec.name) is not None}
@@ -197,6 +209,23 @@ def dynamic_attributes(primary_key: str) -> tuple[Attribute, ...]:
         Attribute(name=CREATED_TIME, indexed=True),
         Attribute(name=UPDATED_TIME, indexed=True),
     )
+
+
+def _check_received(definition: Definition) -> None:
+    """Raises ``TypeError`` for a field of another type than its own, ``InvalidAttribute`` for a name that cannot be."""
+    if type(definition.name) is not str or not definition.name or "/" in definition.name:
+        raise TypeError("a table needs a name")
+    if type(definition.created) is not int or not 0 <= definition.created < 1 << 64:
+        raise TypeError("a definition needs the time of its creation")
+    if definition.expiration_s is not None and type(definition.expiration_s) not in (int, float):
+        raise TypeError("an expiration is a number of seconds")
+    names = [attribute.name for attribute in definition.attributes]
+    if len(names) > ATTRIBUTES_MAX or len(set(names)) != len(names) or definition.primary_key not in names:
+        raise TypeError("a definition has its primary key among its attributes, each named once")
+    for attribute in definition.attributes:
+        check_attribute_name(attribute.name)
+        if not isinstance(attribute.type, str | None) or not isinstance(attribute.elements, str | None):
+            raise TypeError("the type of an attribute is a text")
 
 
 def check_attribute_name(name: str) -> None:

@@ -43,6 +43,7 @@ class WriteState:
         self._sequences: dict[int, int] = {}
         self._pool: dict[str, list[Any]] | None = None
         self._origin_ids: dict[Origin, int] = {}
+        self._replaced_origin: tuple[Origin, int] | None = None
         self._has_changes = False
         self.txn = environment.lmdb.begin(write=True)
         try:
@@ -167,6 +168,18 @@ class WriteState:
         self._positions[origin_id] = self._positions[origin_id]._replace(oseq=oseq, chain=chain)
         self._moved.add(origin_id)
         self.append_log([(self.lseq, self.oseq, stored)])
+
+    def begin_incarnation(self, store: str) -> None:
+        """Go on as another origin of the same node; what was written as the old one stays as it is."""
+        environment = self.environment
+        old = environment.origin_id
+        self._positions[old] = self._positions[old]._replace(oseq=self.oseq, chain=self.chain)
+        self._moved.add(old)
+        origin = Origin(environment.origin.node, store)
+        self._replaced_origin = (environment.origin, old)
+        environment.origin, environment.origin_id = origin, self.origin_id(origin)
+        self.oseq, self.chain = 0, NO_CHAIN
+        self.put("meta", b"store", store.encode())
 
     def set_position(self, origin_id: int, position: Position) -> None:
         """Put an origin where a copy, or a fork that was found, says it is."""
@@ -411,6 +424,8 @@ class WriteState:
 
     def abort(self) -> None:
         self.txn.abort()
+        if self._replaced_origin is not None:
+            self.environment.origin, self.environment.origin_id = self._replaced_origin
 
     def _read_positions(self) -> dict[int, Position]:
         with self.txn.cursor(db=self._handles["origins"]) as cursor:

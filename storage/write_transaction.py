@@ -15,9 +15,11 @@ from typing import Any, NamedTuple
 
 from storage import codec
 from storage.clock import tick
-from storage.entry import Kind, encode_header, encode_stored
+from storage.entry import Kind, Origin, encode_header, encode_stored
 from storage.errors import AttributeExists, SchemaConflict, TableExists, TableNotFound, TransactionTooLarge
 from storage.record import Row, decode_row
+from storage.restatement import is_restatable, plan_restatements
+from storage.row_merge import Known
 from storage.schema import Attribute, Definition, Table
 from storage.schema_change import SchemaChange
 from storage.table_plan import Staged, TablePlan
@@ -47,6 +49,7 @@ class WriteTransaction:
         self.now_ms = now_us // 1000
         self._tables: dict[str, Table] = dict(state.tables)
         self._staged: dict[str, dict[bytes, Staged]] = {}
+        self._restated: dict[str, dict[bytes, Known]] = {}
         self._schema_changes: list[SchemaChange] = []
         self._touched_us = 0
         self._has_tombstones: dict[int, bool] = {}
@@ -138,6 +141,19 @@ class WriteTransaction:
         """Stage a delete; also of a record that is not here, as another node may know of it."""
         self._stage(table, key, stored_key).record = None
 
+    def restate(self, table: Table, stored_key: bytes) -> int:
+        """Stage a restatement of what is here of a record, row or tombstone; the bytes of its value, to bound an entry.
+
+        0 where there is none to make: nothing is here, or nothing that other nodes may have or that is here in full. A
+        record that this transaction writes as well is not restated.
+        """
+        row = self._row(table, stored_key)
+        version = self._tombstone(table, stored_key) if row is None else row
+        if version is None or not is_restatable(version) or self._has_local_records(table):
+            return 0
+        self._restated.setdefault(table.name, {})[stored_key] = Known(version, row is None)
+        return len(version.value)
+
     def create_table(self, definition: Definition) -> Table:
         """Stage a table. Raises ``TableExists``, ``SchemaConflict`` where this transaction dropped one of the name."""
         if definition.name in self._tables:
@@ -171,7 +187,7 @@ class WriteTransaction:
 
     def drop_table(self, table: Table) -> None:
         """Stage a drop; to be staged alone, as nothing else may touch the table in this transaction."""
-        if table.name in self._staged:
+        if table.name in self._staged or table.name in self._restated:
             raise SchemaConflict(f"Table '{table.name}' was written in the transaction that drops it")
         self._schema_changes.append(SchemaChange(kind="drop_table", table=table.name))
         del self._tables[table.name]
@@ -200,7 +216,7 @@ class WriteTransaction:
 
     def seal(self) -> None:
         """Work out all changes. Raises what refuses the transaction; nothing was put then."""
-        if not self._staged and not self._schema_changes:
+        if not self._staged and not self._restated and not self._schema_changes:
             return
         state = self._state
         self._ts, last_ts = tick(
@@ -217,7 +233,8 @@ class WriteTransaction:
                 payload = codec.encode([change.encoded(self._ts) for change in changes])
                 end = self._add_entry("schema", payload, [], end, is_local=is_local)
         for is_local in (False, True):
-            names = [name for name in self._staged if self._has_local_records(self._tables[name]) is is_local]
+            touched = dict.fromkeys((*self._staged, *self._restated))
+            names = [name for name in touched if self._has_local_records(self._tables[name]) is is_local]
             if names:
                 writes, previous = self._plan_tables(names, end.lseq + 1, 0 if is_local else end.oseq + 1)
                 end = self._add_entry("tx", codec.encode(writes), previous, end, is_local=is_local)
@@ -254,11 +271,18 @@ class WriteTransaction:
         previous: list[int] = []
         for name in names:
             planner = TablePlanner(self._state, self._tables[name], self._ts, lseq, oseq)
-            for stored_key, staged in self._staged[name].items():
+            of_table = self._staged.get(name, {})
+            for stored_key, staged in of_table.items():
                 writes.append(planner.plan(stored_key, staged))
                 before = staged.old or staged.tombstone
                 previous.append(before.lseq if before else 0)
             self._plans.append(planner.result)
+            restated = {key: version for key, version in self._restated.get(name, {}).items() if key not in of_table}
+            if restated:
+                plan, restatements = plan_restatements(self._state, self._tables[name], restated, oseq=oseq)
+                self._plans.append(plan)
+                writes.extend(restatements)
+                previous.extend([0] * len(restatements))
         return writes, previous
 
     # -- applying -----------------------------------------------------------------------------------------------
@@ -270,6 +294,11 @@ class WriteTransaction:
         for plan in self._plans:
             self._state.apply_plan(plan)
         self._state.append_log(self._entries)
+
+    @property
+    def origin(self) -> Origin:
+        """Whose entry this transaction becomes: this node in the current life of the database."""
+        return self._state.environment.origin
 
     @property
     def ts(self) -> int:

@@ -8,7 +8,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.catalog import Catalog, folder_of, open_catalog, read_name
+from storage.catalog import DROPS_FOLDER, Catalog, folder_of, open_catalog, read_name
 from storage.checker import check_database
 from storage.errors import DatabaseClosed, DatabaseExists, DatabaseNotFound, NotOpened
 from storage.settings import StorageSettings
@@ -43,7 +43,7 @@ async def test_a_database_of_any_name_is_made_found_again_and_dropped(tmp_path: 
         assert catalog.names == (name,)
         assert catalog.database(name).name == name
         await catalog.drop(name)
-    assert list(tmp_path.iterdir()) == []
+    assert [folder.name for folder in tmp_path.iterdir()] == [DROPS_FOLDER]
 
 
 async def test_names_that_differ_in_case_only_are_two_databases(tmp_path: Path) -> None:

@@ -1,0 +1,73 @@
+"""Waiting until enough peers have a write: each peer counts once, and only once the entry is durable there."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import trio
+
+from replication.errors import NotConfirmed
+from storage.entry import Origin
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    origin: Origin
+    oseq: int
+    count: int
+    done: trio.Event = field(default_factory=trio.Event)
+
+
+class Confirmations:
+    """What the peers of one database have confirmed. Positions only ever grow while an incarnation lives."""
+
+    def __init__(self) -> None:
+        self._confirmed: dict[str, dict[Origin, int]] = {}
+        self._not_in_full: dict[str, set[tuple[Origin, int]]] = {}
+        self._waiters: set[_Waiter] = set()
+
+    def note(self, peer: str, positions: Mapping[Origin, int]) -> None:
+        """``peer`` has all up to these positions, durably. Wakes who waited for it."""
+        known = self._confirmed.setdefault(peer, {})
+        for origin, oseq in positions.items():
+            known[origin] = max(oseq, known.get(origin, 0))
+        for waiter in list(self._waiters):
+            if self.count(waiter.origin, waiter.oseq) >= waiter.count:
+                waiter.done.set()
+
+    def note_partial(self, peer: str, origin: Origin, oseq: int) -> None:
+        """``peer`` gets an entry only in part or not at all: it never counts for that one."""
+        self._not_in_full.setdefault(peer, set()).add((origin, oseq))
+
+    def forget(self, peer: str) -> None:
+        """A removed peer."""
+        self._confirmed.pop(peer, None)
+        self._not_in_full.pop(peer, None)
+
+    def of(self, peer: str) -> Mapping[Origin, int]:
+        return self._confirmed.get(peer, {})
+
+    def count(self, origin: Origin, oseq: int) -> int:
+        """How many peers have that entry in full."""
+        return sum(
+            1
+            for peer, known in self._confirmed.items()
+            if known.get(origin, 0) >= oseq and (origin, oseq) not in self._not_in_full.get(peer, ())
+        )
+
+    async def wait(self, origin: Origin, oseq: int, *, count: int, timeout_s: float) -> None:
+        """Wait until ``count`` peers have the entry. Raises ``NotConfirmed``; the write itself stays and goes on."""
+        if self.count(origin, oseq) >= count:
+            return
+        waiter = _Waiter(origin, oseq, count)
+        self._waiters.add(waiter)
+        try:
+            with trio.move_on_after(timeout_s) as scope:
+                await waiter.done.wait()
+        finally:
+            self._waiters.discard(waiter)
+        if scope.cancelled_caught:
+            confirmed = self.count(origin, oseq)
+            raise NotConfirmed(
+                f"Timed out after {timeout_s:g} s waiting for replication to be confirmed by {count} nodes "
+                f"({confirmed} confirmed); the write is committed and goes on replicating"
+            )

@@ -1,0 +1,158 @@
+"""One database as replication sees it: what all its streams share.
+
+The positions and the log are in the database; here stands only what is lost without harm when the node stops: who is
+connected, what each peer confirmed, why something does not move.
+"""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import trio
+
+from replication.confirmation import Confirmations
+from replication.copy_in import IncomingCopy
+from replication.copy_out import OutgoingCopies
+from replication.intake import Intake
+from replication.messages import PROTOCOL_VERSION, Hello
+from replication.settings import LinkSettings
+from storage.catalog import Catalog
+from storage.commit_log import Position
+from storage.database import MaintenanceFunction
+from storage.entry import Origin
+from storage.incarnation import mint_incarnation
+from storage.schema import Definition
+from storage.transaction import ReadTransaction
+
+log = logging.getLogger("replication")
+
+
+class Replica:
+    """Shared by all streams of one database, in both directions."""
+
+    def __init__(self, catalog: Catalog, name: str, settings: LinkSettings, *, new_copy_id: Callable[[], str]) -> None:
+        self.name = name
+        self.settings = settings
+        self.confirmations = Confirmations()
+        self.intake = Intake(fail_over=settings.fail_over)
+        self.copying = trio.Lock()
+        """Held from the request of a copy until it is merged: one at a time per database."""
+        self.incoming_copy = IncomingCopy(catalog, name)
+        self.outgoing_copies = OutgoingCopies(catalog, name, new_id=new_copy_id)
+        self._catalog = catalog
+        self._changed = trio.Event()
+        self.intake.own = self.origin
+
+    @property
+    def catalog(self) -> Catalog:
+        return self._catalog
+
+    @property
+    def is_merging(self) -> bool:
+        """Whether a copy is being merged: transactions may be visible in part."""
+        return self.incoming_copy.cursor() is not None
+
+    async def resume_merge(self) -> None:
+        """Finish a merge that an earlier life of this node began."""
+        if self.is_merging:
+            async with self.copying:
+                await self.incoming_copy.resume_merge()
+            self.intake_changed()
+
+    async def wait_until_not_copying(self) -> None:
+        """Wait until no copy is on its way in. A node that merges one makes none for others."""
+        while self.is_merging:
+            async with self.copying:
+                pass
+
+    @property
+    def origin(self) -> Origin:
+        return self._catalog.database(self.name).environment.origin
+
+    def read(self) -> ReadTransaction:
+        return self._catalog.database(self.name).read()
+
+    async def maintain(self, function: MaintenanceFunction) -> Any:
+        return await self._catalog.maintain(self.name, function)
+
+    async def wait_for_sequence(self, after: int) -> int:
+        return await self._catalog.wait_for_sequence(self.name, after)
+
+    def head(self) -> int:
+        with self.read() as tx:
+            return tx.head().lseq
+
+    def positions(self) -> dict[Origin, Position]:
+        with self.read() as tx:
+            return positions_of(tx)
+
+    def hello(self, tx: ReadTransaction) -> dict[str, Any]:
+        """What a stream's hello says of this database."""
+        positions = positions_of(tx)
+        return {
+            "store": self.origin.store,
+            "vector": {origin: (at.oseq, at.chain) for origin, at in positions.items() if at.oseq},
+            "floor": {origin: at.floor for origin, at in positions.items() if at.floor},
+        }
+
+    def definitions(self, tx: ReadTransaction) -> list[Definition]:
+        """Tables whose records may leave this node."""
+        return [table.definition for table in tx.schema().tables.values() if not table.definition.is_local]
+
+    # -- what streams tell each other -----------------------------------------------------------------------------
+
+    def intake_changed(self) -> None:
+        """Wake the streams: one of them may have to take over an origin, or leave one out."""
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def wait_for_intake_change(self) -> None:
+        await self._changed.wait()
+
+    async def meet(self, peer: Hello) -> None:
+        """Compare with what a peer knows of our own current incarnation: is it more than we do ourselves?
+
+        Then this is an older file put back, or a tail was lost: numbers that were given out must not be used again, so
+        a new incarnation begins before anything else is written, and what was lost comes back from the peer.
+        """
+        own = self.origin
+        known = (peer.vector or {}).get(own)
+        if known is None:
+            return
+        oseq, chain = known
+        minted = await self.maintain(partial(mint_incarnation, known_as=own, known_oseq=oseq, known_chain=chain))
+        if minted:
+            log.error(
+                "database '%s': '%s' knows more of this node's entries than the node itself; incarnation '%s' is ended, "
+                "'%s' begins",
+                self.name,
+                peer.name,
+                own.store,
+                self.origin.store,
+            )
+            self.intake.own = self.origin
+            self.intake_changed()
+
+
+def positions_of(tx: ReadTransaction) -> dict[Origin, Position]:
+    return {position.origin: position for position in tx.log.positions().values()}
+
+
+def own_hello(
+    *, node: str, url: str | None, kind: str, database: str | None, settings: LinkSettings, now_us: int, **more: Any
+) -> Hello:
+    """A hello of this node; ``more``: what the kind of connection adds."""
+    return Hello(
+        version_min=PROTOCOL_VERSION,
+        version_max=PROTOCOL_VERSION,
+        name=node,
+        kind=kind,
+        url=url,
+        database=database,
+        now_ms=now_us / 1000,
+        clock_us=now_us,
+        frame_bytes_max=settings.frame_bytes_max,
+        entry_bytes_max=settings.entry_bytes_max,
+        **more,
+    )

@@ -1,0 +1,137 @@
+"""The publisher's side of a stream connection: reads the log as it grows and sends what the subscriber wants.
+
+The decisions are ``outbound.Publisher``'s; this brings it snapshots, waits for the log, for credit and for what the
+subscriber says.
+"""
+
+from collections import deque
+
+import trio
+
+from replication.copy_out import CopySender
+from replication.errors import RemoteProtocolError
+from replication.link import Link
+from replication.messages import Ack, Bye, Message, Resubscribe, Subscribe
+from replication.outbound import Publisher
+from replication.policy import Policy
+from replication.replica import Replica
+from replication.subscription import TableSelection
+
+
+class StreamOut:
+    """One subscriber of one database. ``receive`` and ``run`` are for ``Link.run``."""
+
+    def __init__(self, replica: Replica, link: Link, policy: Policy) -> None:
+        self.replica = replica
+        self.link = link
+        self._policy = policy
+        self._tables: TableSelection | None = None
+        self._copy: CopySender | None = None
+        self.publisher: Publisher | None = None
+        self._said: deque[Subscribe | Resubscribe | Ack] = deque()
+        self._wake = trio.Event()
+
+    def receive(self, message: Message, _: int) -> None:
+        match message:
+            case Ack() if self._copy is not None and message.copy is not None:
+                self._copy.acknowledge(message)
+            case Subscribe() | Resubscribe() | Ack():
+                self._said.append(message)
+                self._wake.set()
+            case _:
+                pass
+
+    async def run(self) -> None:
+        """Serve until cancelled."""
+        hello = self.link.peer
+        await self.replica.meet(hello)
+        self.replica.confirmations.note(
+            hello.name, {origin: oseq for origin, (oseq, _) in (hello.vector or {}).items()}
+        )
+        self.publisher = Publisher(self.link.settings, entry_bytes_max=hello.entry_bytes_max)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_log)
+            try:
+                await self._serve(self.publisher)
+            finally:
+                nursery.cancel_scope.cancel()
+
+    async def _serve(self, publisher: Publisher) -> None:
+        while True:
+            self._wake = trio.Event()
+            for message in self._answers(publisher):
+                await self.link.send(message)
+            if self._copy is not None:
+                await self._send_copy(publisher, self._copy)
+            messages = self._next(publisher)
+            for message in messages:
+                await self.link.send(message)
+            if not messages and not self._said and not self._has_more(publisher):
+                await self._wake.wait()
+            await trio.lowlevel.checkpoint()
+
+    def _answers(self, publisher: Publisher) -> list[Message]:
+        """Take note of what the subscriber said meanwhile."""
+        answers: list[Message] = []
+        while self._said:
+            match self._said.popleft():
+                case Subscribe() as message:
+                    self._check(message.tables)
+                    with self.replica.read() as tx:
+                        answers += publisher.subscribe(message, tx)
+                    if message.copy:
+                        replica = self.replica
+                        self._copy = CopySender(replica.outgoing_copies, replica.catalog, self.link, message)
+                case Resubscribe() as message:
+                    self._check(message.tables)
+                    with self.replica.read() as tx:
+                        answers += publisher.resubscribe(message, tx)
+                case Ack() as message:
+                    publisher.acknowledge(message)
+                    self.replica.confirmations.note(self.link.peer.name, message.positions)
+        return answers
+
+    async def _send_copy(self, publisher: Publisher, copy: CopySender) -> None:
+        """Send a copy, and nothing else, until it is sent or the subscriber wants something else."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._wait_for_other_wish, nursery.cancel_scope)
+            await copy.run(left_out=(), wait_until_idle=self.replica.wait_until_not_copying)
+            nursery.cancel_scope.cancel()
+        self._copy = None
+        publisher.pause()
+
+    async def _wait_for_other_wish(self, scope: trio.CancelScope) -> None:
+        while not any(isinstance(said, Subscribe | Resubscribe) for said in self._said):
+            self._wake = trio.Event()
+            await self._wake.wait()
+        scope.cancel()
+
+    def _check(self, tables: TableSelection) -> None:
+        """Raises ``RemoteProtocolError`` where the peer may not take these tables."""
+        reason = self._policy.may_subscribe(self.link.peer.name, self.replica.name, tables)
+        if reason is not None:
+            raise RemoteProtocolError(reason, code="not-permitted")
+        self._tables = tables
+
+    def check_permission(self) -> None:
+        """Members changed: end the stream where it is no longer allowed."""
+        if self._tables is not None:
+            reason = self._policy.may_subscribe(self.link.peer.name, self.replica.name, self._tables)
+            if reason is not None:
+                self.link.end(Bye(code="not-permitted", reason=reason))
+
+    def _next(self, publisher: Publisher) -> list[Message]:
+        if not publisher.may_send:
+            return []
+        with self.replica.read() as tx:
+            return publisher.next_messages(tx, self.replica.definitions(tx))
+
+    def _has_more(self, publisher: Publisher) -> bool:
+        """Whether a step that sent nothing has to be followed by another: it may have looked at a part only."""
+        return publisher.may_send and self.replica.head() > publisher.place
+
+    async def _watch_log(self) -> None:
+        seen = 0
+        while True:
+            seen = await self.replica.wait_for_sequence(seen)
+            self._wake.set()

@@ -1,0 +1,391 @@
+"""Keeps the links of a node: dials what is wanted, serves who dials in, and closes what is no longer allowed.
+
+One *control* connection to each peer, for requests of this node, and one *stream* connection for each database that is
+taken from it; the other direction is the peer's to dial. A link that ends is dialled again, at first soon and then
+less often; only real progress makes that soon again. Link errors are expected here and end their link, any other error
+stops the node.
+"""
+
+import logging
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+import trio
+
+from replication.connection import Connection, Dial, Target
+from replication.credit import CreditBudget
+from replication.errors import LinkLost, PeerRefused, RemoteProtocolError
+from replication.link import Link
+from replication.messages import Bye, Databases, Hello, Message
+from replication.policy import Policy
+from replication.remote_calls import Answerer, Caller, Handler
+from replication.replica import Replica, own_hello
+from replication.settings import LinkSettings
+from replication.stream_in import StreamIn
+from replication.stream_out import StreamOut
+from replication.wanted_links import WantedPeer, WantedStream
+from storage.catalog import Catalog
+from storage.errors import AlreadyExists, DatabaseError, DiskFull
+
+log = logging.getLogger("replication")
+
+SUPERSEDED_WAIT_S: Final = 2.0
+
+Wanted: TypeAlias = WantedPeer | WantedStream
+Key: TypeAlias = tuple[str, str]
+"""Peer, and database; "" for control."""
+
+
+@dataclass(slots=True)
+class LinkRecord:
+    """What the status tells of one link that this node dials, across its connections."""
+
+    wanted: Wanted
+    url: str
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    link: Link | None = None
+    stream: StreamIn | None = None
+    caller: Caller | None = None
+    connected_at_us: int | None = None
+    connections: int = 0
+    last_error: tuple[str, int, str] | None = None
+    """Code, time in µs, text."""
+
+
+@dataclass(slots=True, eq=False)
+class ServedLink:
+    """A connection that a peer dialled."""
+
+    link: Link
+    scope: trio.CancelScope
+    key: Key
+    stream: StreamOut | None = None
+    since_us: int = 0
+
+
+class Supervisor:
+    """All links of one node."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        policy: Policy,
+        dial: Dial,
+        handler: Handler,
+        settings: LinkSettings,
+        url: str | None,
+        rng: random.Random,
+        shard: int | None = None,
+    ) -> None:
+        self.node = catalog.node
+        self.settings = settings
+        self.replicas: dict[str, Replica] = {}
+        self.dialled: dict[Key, LinkRecord] = {}
+        self.served: dict[Key, ServedLink] = {}
+        self.announced: dict[str, dict[str, int]] = {}
+        """Peer -> its databases, each with the time of its creation."""
+        self._catalog = catalog
+        self._policy = policy
+        self._dial = dial
+        self._handler = handler
+        self._url = url
+        self._rng = rng
+        self._shard = shard
+        self._budget = CreditBudget(settings.receive_memory_bytes)
+        self._changed = trio.Event()
+
+    # -- what others ask ------------------------------------------------------------------------------------------
+
+    def replica(self, name: str) -> Replica:
+        """The replica of a database that is here. Raises ``DatabaseNotFound``."""
+        self._catalog.database(name)
+        replica = self.replicas.get(name)
+        if replica is None:
+            replica = self.replicas[name] = Replica(
+                self._catalog, name, self.settings, new_copy_id=lambda: f"{self._rng.getrandbits(64):016x}"
+            )
+        return replica
+
+    async def call(self, peer: str, operation: Mapping[str, Any], *, timeout_s: float) -> Any:
+        """Have a peer carry out an operation. Raises ``RemoteFailure``, ``LinkLost``."""
+        record = self.dialled.get((peer, ""))
+        if record is None or record.caller is None:
+            raise LinkLost(f"'{peer}' is not connected")
+        return await record.caller.call(operation, timeout_s=timeout_s)
+
+    def databases_changed(self) -> None:
+        """A database came or went: tell the peers."""
+        databases = Databases(databases=self._own_databases())
+        for record in self.dialled.values():
+            if record.caller is not None and record.link is not None:
+                record.link.post(databases)
+        for served in self.served.values():
+            if not served.key[1]:
+                served.link.post(databases)
+        self._wake()
+
+    # -- tasks ----------------------------------------------------------------------------------------------------
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Keep the links until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._follow_policy)
+            nursery.start_soon(self._follow_databases)
+            for name in self._catalog.names:
+                nursery.start_soon(self.replica(name).resume_merge)
+            task_status.started()
+            while True:
+                self._changed = trio.Event()
+                await self._create_announced()
+                self._adjust(nursery)
+                await self._changed.wait()
+
+    def _wake(self) -> None:
+        self._changed.set()
+
+    async def _follow_policy(self) -> None:
+        while True:
+            await self._policy.wait_for_change()
+            self._turn_away()
+            self._wake()
+
+    async def _follow_databases(self) -> None:
+        known = self._catalog.names
+        while True:
+            await self._catalog.wait_for_change(known)
+            known = self._catalog.names
+            for name in self.replicas.keys() - set(known):
+                del self.replicas[name]
+            self.databases_changed()
+
+    def _adjust(self, nursery: trio.Nursery) -> None:
+        """Begin links that are wanted and end those that are not, or that are wanted otherwise."""
+        remote = {peer: list(databases) for peer, databases in self.announced.items()}
+        links = self._policy.wanted(self._catalog.names, remote)
+        urls = {peer.name: peer.url for peer in links.peers}
+        wanted: dict[Key, Wanted] = {(peer.name, ""): peer for peer in links.peers}
+        wanted |= {
+            (stream.peer, stream.database): stream
+            for stream in links.streams
+            if stream.database in self._catalog.names and stream.peer in urls
+        }
+        for key, record in list(self.dialled.items()):
+            if wanted.get(key) != record.wanted or urls[key[0]] != record.url:
+                record.scope.cancel()
+                del self.dialled[key]
+        for key, link in wanted.items():
+            if key not in self.dialled:
+                record = self.dialled[key] = LinkRecord(wanted=link, url=urls[key[0]])
+                nursery.start_soon(self._keep, key, record)
+
+    async def _create_announced(self) -> None:
+        """Create databases that peers have and this node should."""
+        remote = {peer: list(databases) for peer, databases in self.announced.items()}
+        for stream in self._policy.wanted(self._catalog.names, remote).streams:
+            name, created = stream.database, self.announced[stream.peer].get(stream.database, 0)
+            if stream.is_new and name not in self._catalog.names and self._policy.may_create(name, created):
+                try:
+                    await self._catalog.create(name, created_us=created)
+                except AlreadyExists:
+                    continue
+                log.info("database '%s' was created, as '%s' has it", name, stream.peer)
+
+    # -- dialling -------------------------------------------------------------------------------------------------
+
+    async def _keep(self, key: Key, record: LinkRecord) -> None:
+        """Dial again and again, until the link is no longer wanted."""
+        delay_s = self.settings.reconnect_s_min
+        with record.scope:
+            while True:
+                had_progress = False
+                try:
+                    had_progress = await self._connect(key, record)
+                except DatabaseError as error:
+                    had_progress = record.link is not None and record.link.has_progressed
+                    self._note_error(key, record, error)
+                    if isinstance(error, PeerRefused) and error.after_s is not None:
+                        if error.after_s < 0:
+                            await self._policy.wait_for_change()
+                        else:
+                            delay_s = max(delay_s, error.after_s)
+                finally:
+                    record.link = record.stream = record.caller = None
+                    record.connected_at_us = None
+                if had_progress:
+                    delay_s = self.settings.reconnect_s_min
+                await trio.sleep(delay_s * self._rng.uniform(0.5, 1.5))
+                delay_s = min(delay_s * 2, self.settings.reconnect_s_max)
+
+    def _note_error(self, key: Key, record: LinkRecord, error: Exception) -> None:
+        code = "disk-full" if isinstance(error, DiskFull) else getattr(error, "code", "lost")
+        is_news = record.last_error is None or record.last_error[2] != str(error)
+        record.last_error = (code, self._catalog.clock(), str(error))
+        what = f"database '{key[1]}'" if key[1] else "control"
+        log.log(logging.WARNING if is_news else logging.DEBUG, "link to '%s' (%s): %s", key[0], what, error)
+
+    async def _connect(self, key: Key, record: LinkRecord) -> bool:
+        peer, database = key
+        authorization = record.wanted.authorization if isinstance(record.wanted, WantedPeer) else None
+        connection = await self._dial(Target(url=record.url, name=peer, authorization=authorization))
+        replica = self.replica(database) if database else None
+        link = Link(
+            connection,
+            partial(self._hello, replica),
+            name=self.node,
+            expected=peer,
+            is_dialler=True,
+            settings=self.settings,
+            clock=self._catalog.clock,
+            head=(lambda: 0) if replica is None else replica.head,
+        )
+        record.link = link
+        record.connections += 1
+        record.connected_at_us = self._catalog.clock()
+        if replica is None:
+            caller = record.caller = Caller(link, on_databases=partial(self._note_databases, peer))
+            try:
+                await link.run(caller.receive, partial(self._hold_control, link))
+            finally:
+                caller.close()
+        else:
+            assert isinstance(record.wanted, WantedStream)
+            stream = record.stream = StreamIn(
+                replica,
+                link,
+                budget=self._budget,
+                clock=self._catalog.clock,
+                tables=record.wanted.tables,
+                except_nodes=record.wanted.except_nodes,
+            )
+            await link.run(stream.receive, stream.run)
+        return link.has_progressed
+
+    async def _hold_control(self, link: Link) -> None:
+        self._note_databases(link.peer.name, link.peer.databases or {})
+        await trio.sleep_forever()
+
+    # -- serving --------------------------------------------------------------------------------------------------
+
+    async def serve(self, connection: Connection) -> None:
+        """Serve a connection that a peer dialled, until it ends."""
+        served: list[ServedLink] = []
+        early: list[tuple[Message, int]] = []
+        role: list[StreamOut | Answerer] = []
+
+        def receive(message: Message, size_bytes: int) -> None:
+            if role:
+                role[0].receive(message, size_bytes)
+            else:
+                early.append((message, size_bytes))
+
+        async def body() -> None:
+            part = await self._begin(link, served)
+            role.append(part)
+            for message, size_bytes in early:
+                part.receive(message, size_bytes)
+            await part.run()
+
+        link = Link(
+            connection,
+            self._answer_hello,
+            name=self.node,
+            expected=connection.peer.name,
+            is_dialler=False,
+            settings=self.settings,
+            clock=self._catalog.clock,
+        )
+        try:
+            with trio.CancelScope() as scope:
+                served.append(ServedLink(link=link, scope=scope, key=("", ""), since_us=self._catalog.clock()))
+                await link.run(receive, body)
+        except DatabaseError as error:
+            log.info("a connection from '%s' ended: %s", connection.peer.name or connection.peer.address, error)
+        finally:
+            if self.served.get(served[0].key) is served[0]:
+                del self.served[served[0].key]
+
+    def _answer_hello(self, hello: Hello | None) -> Hello:
+        assert hello is not None, "who is dialled answers"
+        if hello.kind == "control":
+            return self._hello(None, hello)
+        if hello.kind != "stream" or not hello.database:
+            raise RemoteProtocolError("a connection is for control, or names its database", code="unsupported")
+        if hello.database not in self._catalog.names:
+            raise RemoteProtocolError(f"there is no database '{hello.database}' here", code="not-permitted")
+        return self._hello(self.replica(hello.database), hello)
+
+    async def _begin(self, link: Link, served: list[ServedLink]) -> StreamOut | Answerer:
+        """Check who it is, end an older connection of the same dialler for the same thing, and take up the role."""
+        hello, identity = link.peer, link.connection.peer
+        refusal = self._policy.refusal(identity, hello.name, hello.kind)
+        if refusal is not None:
+            link.post(Bye(code=refusal.code, reason=refusal.reason, after_ms=-1 if refusal.is_final else 0))
+            await link.flush()
+            raise PeerRefused(refusal.reason, code=refusal.code)
+        (own,) = served
+        own.key = (hello.name, hello.database or "")
+        older = self.served.get(own.key)
+        self.served[own.key] = own
+        if older is not None:
+            older.link.post(Bye(code="superseded"))
+            with trio.move_on_after(SUPERSEDED_WAIT_S):
+                await older.link.flush()
+            older.scope.cancel()
+        if hello.kind == "control":
+            self._note_databases(hello.name, hello.databases or {})
+            return Answerer(link, self._handler, on_databases=partial(self._note_databases, hello.name))
+        assert hello.database is not None
+        stream = own.stream = StreamOut(self.replica(hello.database), link, self._policy)
+        return stream
+
+    def _turn_away(self) -> None:
+        """End the connections of peers that are no longer allowed."""
+        for served in list(self.served.values()):
+            hello = served.link.session.peer
+            if hello is None:
+                continue
+            refusal = self._policy.refusal(served.link.connection.peer, hello.name, hello.kind)
+            if refusal is not None:
+                log.warning("the connection from '%s' is closed: %s", hello.name, refusal.reason)
+                served.link.end(Bye(code=refusal.code, reason=refusal.reason, after_ms=-1 if refusal.is_final else 0))
+            elif served.stream is not None:
+                served.stream.check_permission()
+
+    # -- hellos and databases -------------------------------------------------------------------------------------
+
+    def _hello(self, replica: Replica | None, _: Hello | None) -> Hello:
+        now_us = self._catalog.clock()
+        if replica is None:
+            return own_hello(
+                node=self.node,
+                url=self._url,
+                kind="control",
+                database=None,
+                settings=self.settings,
+                now_us=now_us,
+                databases=self._own_databases(),
+                shard=self._shard,
+            )
+        with replica.read() as tx:
+            return own_hello(
+                node=self.node,
+                url=self._url,
+                kind="stream",
+                database=replica.name,
+                settings=self.settings,
+                now_us=now_us,
+                shard=self._shard,
+                **replica.hello(tx),
+            )
+
+    def _own_databases(self) -> dict[str, int]:
+        return {name: self._catalog.database(name).environment.created_us for name in self._catalog.names}
+
+    def _note_databases(self, peer: str, databases: Mapping[str, int]) -> None:
+        if self.announced.get(peer) != databases:
+            self.announced[peer] = dict(databases)
+            self._wake()
