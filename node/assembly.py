@@ -3,33 +3,37 @@
 Constructs, starts nothing: ``lifetime`` decides what runs when, and in which order it ends.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from importlib.metadata import version as version_of
-from pathlib import Path
 from typing import cast
 from urllib.parse import urlsplit
 
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
-from node.certificate_pairs import CertificatePair, configured_pairs, own_pair
-from node.certificates import NodeCertificates, ensure_certificates
+from node.certificate_rows import ConfiguredFiles
+from node.certificate_source import CertificateSource
+from node.certificate_store import CertificateStore
+from node.certificates import ensure_certificates
+from node.cluster_assembly import assemble_cluster
 from node.configuration import Configuration
 from node.errors import StartError
+from node.replication_tls import ReplicationTls
 from node.server_tls import HTTP1_ALPN, HTTP2_ALPN, ServerTls
-from node.settings import Settings, TlsFiles
+from node.settings import Settings
 from node.token_keys import TokenKeyPair, TokenKeys, TokenKeysUnusable
 from ops.authentication import Authenticator
-from ops.context import Jobs, NodeControl, Services
+from ops.context import Certificates, Jobs, NodeControl, Services
 from ops.dispatch import OperationsDispatcher
 from ops.http_server import HttpServer
 from ops.jobs import JobRunner
+from ops.node_calls import NodeCalls
 from ops.passwords import Passwords
 from ops.reference import OPERATIONS
 from ops.serving_settings import ServingSettings
 from ops.settings import HashFunction, OpsSettings
 from ops.tokens import KeysUnreadable, Tokens
+from replication.cluster import Cluster
 from storage.catalog import Catalog
 from storage.clock import wall_clock
 
@@ -90,30 +94,51 @@ class Assembled:
 
     services: Services
     server: HttpServer
-    certificates: NodeCertificates
+    certificate_source: CertificateSource
     tls: ServerTls
+    replication_tls: ReplicationTls | None
+    """None: this node takes no part in replication."""
+    cluster: Cluster | None
+    """None: as above."""
     jobs: JobRunner
     token_keys: TokenKeys
 
 
 def assemble(settings: Settings, catalog: Catalog, control: NodeControl) -> Assembled:
     """Build everything above storage. Blocks: keys and certificates are read, or made at the first start."""
-    host = urlsplit(settings.url or "").hostname
     node = settings.replication.node_name
-    certificates = ensure_certificates(settings.keys_path, node=node, hosts=(host,) if host else ())
-    tls = _operations_tls(settings, certificates)
+    ensure_certificates(settings.keys_path, node=node, hosts=_host_of(settings.url))
+    source = CertificateSource(
+        catalog, keys=settings.keys_path, node=node, configured=tuple(_configured_files(settings))
+    )
+    store = CertificateStore(catalog, source, hosts=_host_of(settings.replication.url or settings.url))
+    tls = _operations_tls(settings, source)
     token_keys = TokenKeys(settings.keys_path)
     jobs = JobRunner(catalog)
-    services = _services(settings, catalog, control=control, jobs=jobs, token_keys=token_keys)
+    services = _services(settings, catalog, certificates=store, control=control, jobs=jobs, token_keys=token_keys)
     authenticator = Authenticator(
         catalog=catalog, settings=services.settings, passwords=services.passwords, tokens=services.tokens
     )
+    replication_tls = _replication_tls(settings, source) if settings.replication.takes_part else None
+    cluster = None
+    if replication_tls is not None:
+        cluster = assemble_cluster(
+            settings.replication,
+            catalog,
+            replication_tls,
+            authenticator=authenticator,
+            handler=NodeCalls(lambda: services, OPERATIONS),
+            authority_pem=store.authority_pem_now(),
+        )
+        services = replace(services, cluster=cluster)
     dispatcher = OperationsDispatcher(services, OPERATIONS, authenticator)
     return Assembled(
         services=services,
         server=HttpServer(dispatcher, serving_settings(settings), tls.context),
-        certificates=certificates,
+        certificate_source=source,
         tls=tls,
+        replication_tls=replication_tls,
+        cluster=cluster,
         jobs=jobs,
         token_keys=token_keys,
     )
@@ -143,11 +168,18 @@ def serving_settings(settings: Settings) -> ServingSettings:
 
 
 def _services(
-    settings: Settings, catalog: Catalog, *, control: NodeControl, jobs: Jobs, token_keys: TokenKeys
+    settings: Settings,
+    catalog: Catalog,
+    *,
+    certificates: Certificates,
+    control: NodeControl,
+    jobs: Jobs,
+    token_keys: TokenKeys,
 ) -> Services:
     of_ops = ops_settings(settings)
     return Services(
         catalog=catalog,
+        certificates=certificates,
         configuration=Configuration(settings.root_path, settings.document),
         control=control,
         jobs=jobs,
@@ -163,23 +195,35 @@ def _services(
     )
 
 
-def _operations_tls(settings: Settings, certificates: NodeCertificates) -> ServerTls:
-    entries = settings.operations_api.tls or settings.tls
+def _operations_tls(settings: Settings, source: CertificateSource) -> ServerTls:
     return ServerTls(
-        partial(_pairs, certificates, entries),
+        source.pairs,
         purpose="operations-api",
-        node=settings.replication.node_name,
-        watched=tuple(_watched(certificates, entries)),
+        node=source.node,
+        look=source.look,
         alpn=HTTP2_ALPN if settings.operations_api.http2 or settings.http.http2 else HTTP1_ALPN,
     )
 
 
-def _pairs(certificates: NodeCertificates, entries: Iterable[TlsFiles]) -> Iterator[CertificatePair]:
-    yield own_pair(certificates)
-    yield from configured_pairs(entries, certificates, uses=("operations", "https"))
+def _replication_tls(settings: Settings, source: CertificateSource) -> ReplicationTls:
+    return ReplicationTls(
+        source.pairs,
+        source.authorities_for_peers,
+        node=source.node,
+        look=source.look_for_peers,
+        trusts_public_roots=settings.replication.enable_root_cas,
+    )
 
 
-def _watched(certificates: NodeCertificates, entries: Iterable[TlsFiles]) -> Iterator[Path]:
-    yield from certificates.keys_path.glob("*.pem")
-    for entry in entries:
-        yield from (path for path in (entry.private_key, entry.certificate, entry.authority) if path is not None)
+def _configured_files(settings: Settings) -> Iterator[ConfiguredFiles]:
+    """Certificates that configuration names. The top-level ones serve the operations API where it has none itself."""
+    of_operations = settings.operations_api.tls
+    for files in settings.tls:
+        yield ConfiguredFiles(files=files, uses=("https",) if of_operations else ("https", "operations"))
+    for files in of_operations:
+        yield ConfiguredFiles(files=files, uses=("operations",))
+
+
+def _host_of(url: str | None) -> tuple[str, ...]:
+    host = urlsplit(url or "").hostname
+    return () if host is None else (host,)

@@ -19,7 +19,14 @@ from node.configuration_file import replace_file
 
 FILE_MODE: Final = 0o600
 FOLDER_MODE: Final = 0o700
-_FILE_BYTES_MAX: Final = 1024 * 1024
+PEM_BYTES_MAX: Final = 1024 * 1024
+_UNREADABLE: Final = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 class Unusable(Exception):
@@ -32,13 +39,14 @@ def read_key(path: Path) -> PrivateKeyTypes | None:
     return None if data is None else parse_key(data, path)
 
 
-def parse_key(data: bytes, path: Path) -> PrivateKeyTypes:
+def parse_key(data: bytes, source: Path | str) -> PrivateKeyTypes:
+    """``source`` is what a message calls the place that ``data`` comes from."""
     try:
         return serialization.load_pem_private_key(data, password=None)
     except TypeError:
-        raise Unusable(f"{path} holds an encrypted private key") from None
+        raise Unusable(f"{source} holds an encrypted private key") from None
     except (ValueError, UnsupportedAlgorithm):
-        raise Unusable(f"{path} holds no private key in PEM format") from None
+        raise Unusable(f"{source} holds no private key in PEM format") from None
 
 
 def read_chain(path: Path) -> list[x509.Certificate] | None:
@@ -47,22 +55,33 @@ def read_chain(path: Path) -> list[x509.Certificate] | None:
     return None if data is None else parse_chain(data, path)
 
 
-def parse_chain(data: bytes, path: Path) -> list[x509.Certificate]:
+def parse_chain(data: bytes, source: Path | str) -> list[x509.Certificate]:
+    """The certificates in ``data``, one at least, all of whose parts can be read: nobody who asks later need fear."""
     try:
-        return x509.load_pem_x509_certificates(data)
-    except ValueError:
-        raise Unusable(f"{path} holds no certificate in PEM format") from None
+        chain = x509.load_pem_x509_certificates(data)
+        for certificate in chain:
+            _read_all_parts(certificate)
+    except _UNREADABLE:
+        raise Unusable(f"{source} holds no certificate in PEM format") from None
+    return chain
+
+
+def _read_all_parts(certificate: x509.Certificate) -> None:
+    """Parts are decoded when they are asked for; those of a foreign certificate may be anything."""
+    certificate.public_key()
+    for part in ("subject", "issuer", "extensions", "serial_number", "not_valid_before_utc", "not_valid_after_utc"):
+        getattr(certificate, part)
 
 
 def read_bytes(path: Path) -> bytes | None:
     """The whole file, None where there is none. Raises ``OSError``, ``Unusable`` for one that is too large to be PEM."""
     try:
         with path.open("rb") as stream:
-            data = stream.read(_FILE_BYTES_MAX + 1)
+            data = stream.read(PEM_BYTES_MAX + 1)
     except FileNotFoundError:
         return None
-    if len(data) > _FILE_BYTES_MAX:
-        raise Unusable(f"{path} is larger than {_FILE_BYTES_MAX} bytes")
+    if len(data) > PEM_BYTES_MAX:
+        raise Unusable(f"{path} is larger than {PEM_BYTES_MAX} bytes")
     return data
 
 
@@ -89,7 +108,7 @@ def is_issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> 
     """Did ``authority`` sign ``certificate``? Names and signature are compared, nothing else."""
     try:
         certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
 

@@ -8,7 +8,7 @@ other.
 import ipaddress
 import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -48,7 +48,7 @@ def issue_authority(key: PrivateKey, *, node: str, now: datetime) -> x509.Certif
     builder = _builder(name, issuer=name, public_key=key.public_key(), begins=begins, ends=begins + VALIDITY)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(_key_usage(signs_certificates=True), critical=True)
-    return builder.sign(key, _digest_for(key))
+    return builder.sign(key, digest_for(key))
 
 
 def issue_leaf(
@@ -61,19 +61,36 @@ def issue_leaf(
     now: datetime,
 ) -> x509.Certificate:
     """A leaf of ``node`` for the loopbacks, ``node`` and ``hosts``, and no longer than its authority."""
+    return issue_for(
+        public_key,
+        subject=node_subject(node),
+        names=host_names(node, hosts),
+        authority=authority,
+        authority_key=authority_key,
+        now=now,
+    )
+
+
+def issue_for(
+    public_key: CertificateIssuerPublicKeyTypes,
+    *,
+    subject: x509.Name,
+    names: Sequence[x509.GeneralName],
+    authority: x509.Certificate,
+    authority_key: PrivateKey,
+    now: datetime,
+) -> x509.Certificate:
+    """A leaf for servers and clients with exactly this subject and these names, and no longer than its authority."""
     begins = max(now - BACKDATED, authority.not_valid_before_utc)
     ends = min(begins + VALIDITY, authority.not_valid_after_utc)
-    name = node_subject(node)
-    builder = _builder(name, issuer=authority.subject, public_key=public_key, begins=begins, ends=ends)
+    builder = _builder(subject, issuer=authority.subject, public_key=public_key, begins=begins, ends=ends)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(_key_usage(signs_certificates=False), critical=True)
     usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-    names = x509.SubjectAlternativeName(host_names(node, hosts))
-    builder = builder.add_extension(names, critical=not list(name))
-    identifier = _authority_key_identifier(authority)
-    builder = builder.add_extension(identifier, critical=False)
-    return builder.sign(authority_key, _digest_for(authority_key))
+    builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=not list(subject))
+    builder = builder.add_extension(_authority_key_identifier(authority), critical=False)
+    return builder.sign(authority_key, digest_for(authority_key))
 
 
 def node_subject(node: str) -> x509.Name:
@@ -168,6 +185,6 @@ def _authority_key_identifier(authority: x509.Certificate) -> x509.AuthorityKeyI
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
 
 
-def _digest_for(key: PrivateKey) -> hashes.SHA256 | None:
+def digest_for(key: PrivateKey) -> hashes.SHA256 | None:
     """Edwards curves bring a digest of their own."""
     return None if isinstance(key, ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey) else hashes.SHA256()

@@ -2,7 +2,7 @@
 
 A listener of one purpose shows, per host name, the pair with the highest score: one meant for the purpose before any
 other, an operator's before a generated one, the latest when equal. What has expired serves only where nothing else
-does.
+does. Peers accept only a certificate that names the node, so between nodes that counts before who made it.
 """
 
 import ipaddress
@@ -10,15 +10,14 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
-from typing import Final, Literal, TypeAlias, TypeVar
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from cryptography import x509
 
-from node.certificate_files import Unusable, is_issued_by, is_key_of, parse_chain, parse_key, read_bytes
-from node.certificate_issuing import common_name_of, general_names_of
-from node.certificates import CERTIFICATE, KEY, NodeCertificates, is_own
-from node.settings import TlsFiles
+from node.certificate_files import Unusable, is_issued_by, parse_chain, read_bytes
+from node.certificate_rows import OWN_USES, Row, hosts_of, names_in
+from node.certificates import CERTIFICATE, KEY, NodeCertificates
+from node.key_files import KeyFiles
 
 log = logging.getLogger("tls")
 
@@ -31,6 +30,7 @@ _USES_OF: Final[Mapping[Purpose, frozenset[str]]] = {
 _SCORE_OPERATORS: Final = 3
 _SCORE_GENERATED: Final = 1
 _SCORE_NODE_NAME: Final = 1
+_SCORE_NODE_NAME_FOR_PEERS: Final = 10
 _SCORE_PURPOSE: Final = 100
 """More than all others together."""
 _CHAIN_LENGTH_MAX: Final = 10
@@ -57,35 +57,95 @@ class CertificatePair:
 
 
 def own_pair(certificates: NodeCertificates) -> CertificatePair:
-    """What the keys folder holds. Raises ``Unusable`` or ``OSError`` where it changed for the worse since the start."""
-    keys = certificates.keys_path
-    return _load_pair(keys / CERTIFICATE, keys / KEY, uses=("https", "wss"), authorities=[certificates.authority])
+    """What the keys folder holds. Raises ``Unusable`` or ``OSError`` where its key is gone."""
+    path = certificates.keys_path / KEY
+    key_pem = read_bytes(path)
+    if key_pem is None:
+        raise Unusable(f"{path} does not exist")
+    return CertificatePair(
+        name=str(certificates.keys_path / CERTIFICATE),
+        chain=_completed(certificates.chain, [certificates.authority]),
+        key_pem=key_pem,
+        hosts=hosts_of(certificates.chain[0]),
+        uses=OWN_USES,
+        is_generated=certificates.is_own,
+    )
 
 
-def configured_pairs(
-    entries: Iterable[TlsFiles], certificates: NodeCertificates, *, uses: tuple[str, ...]
-) -> list[CertificatePair]:
-    """The pairs of configuration entries; an entry's missing file is that of the keys folder.
+def with_own(pairs: Sequence[CertificatePair], certificates: NodeCertificates) -> list[CertificatePair]:
+    """``pairs`` and the node's own one, once: as the table has it where it does. Raises as ``own_pair`` does."""
+    own = own_pair(certificates)
+    return [*pairs] if any(pair.leaf == own.leaf for pair in pairs) else [*pairs, own]
 
-    A broken entry is logged and left out: it never stops the node.
+
+class TablePairs:
+    """The pairs of rows of ``hdb_certificate``. What cannot serve is told once and left out.
+
+    A pair whose key became unusable stays as it was read last: files are replaced one after the other.
     """
-    keys = certificates.keys_path
-    pairs = []
-    for entry in entries:
+
+    def __init__(self, keys: KeyFiles) -> None:
+        self._keys = keys
+        self._last: dict[str, CertificatePair] = {}
+        self._told: frozenset[str] = frozenset()
+
+    def load(self, rows: Sequence[Row]) -> list[CertificatePair]:
+        """Blocks for reading keys. May be called from several threads."""
+        problems: set[str] = set()
+        authorities = authorities_of(rows)
+        pairs: dict[str, CertificatePair] = {}
+        for row in rows:
+            if row.get("is_authority"):
+                continue
+            name = row["name"]
+            try:
+                pairs[name] = self._pair(row, authorities)
+            except (Unusable, OSError) as error:
+                problems.add(f"certificate {name} is left out: {error}")
+        for problem in problems - self._told:
+            log.error("%s", problem)
+        self._told, self._last = frozenset(problems), pairs
+        return list(pairs.values())
+
+    def _pair(self, row: Row, authorities: Sequence[x509.Certificate]) -> CertificatePair:
+        name = row["name"]
+        chain = certificates_in(row)
+        return CertificatePair(
+            name=name,
+            chain=_completed(chain, authorities),
+            key_pem=self._key_pem(row, chain[0]),
+            hosts=_texts(row.get("hosts")) or _texts(row.get("hostnames")) or hosts_of(chain[0]),
+            uses=_texts(row.get("uses")),
+            is_generated=bool(row.get("is_self_signed")),
+            ciphers=row.get("ciphers"),
+        )
+
+    def _key_pem(self, row: Row, leaf: x509.Certificate) -> bytes:
         try:
-            pairs.append(
-                _load_pair(
-                    entry.certificate or keys / CERTIFICATE,
-                    entry.private_key or keys / KEY,
-                    uses=uses,
-                    authorities=[*_authorities_of(entry), certificates.authority],
-                    host=entry.host,
-                    ciphers=entry.ciphers,
-                )
-            )
+            return self._keys.read_for(row.get("private_key_name") or "", leaf)
         except (Unusable, OSError) as error:
-            log.error("certificate is left out: %s", error)
-    return pairs
+            last = self._last.get(row["name"])
+            if last is None or last.leaf != leaf:
+                raise
+            log.warning("certificate %s keeps the key that was read before: %s", row["name"], error)
+            return last.key_pem
+
+
+def certificates_in(row: Row) -> list[x509.Certificate]:
+    """The certificates of a row, the leaf first. Raises ``Unusable``."""
+    return parse_chain(str(row.get("certificate")).encode("utf-8", "replace"), f"the row {row['name']}")
+
+
+def authorities_of(rows: Iterable[Row]) -> list[x509.Certificate]:
+    """All authorities among the rows; one that cannot be read is nobody's authority."""
+    found = []
+    for row in rows:
+        if row.get("is_authority"):
+            try:
+                found.extend(certificates_in(row))
+            except Unusable as error:
+                log.error("%s", error)
+    return found
 
 
 def choose(
@@ -97,6 +157,11 @@ def choose(
     return ranked[-1], by_host
 
 
+def anchor_of(pair: CertificatePair) -> x509.Certificate:
+    """The authority that peers have to trust to accept ``pair``: as far up as it is known, else the leaf itself."""
+    return pair.chain[-1]
+
+
 def find_by_host(by_host: Mapping[str, Found], asked: str | None) -> Found | None:
     """What belongs to the name that a client asks for: the exact one, then a wildcard of one label; None without
     either.
@@ -106,17 +171,6 @@ def find_by_host(by_host: Mapping[str, Found], asked: str | None) -> Found | Non
     host = asked.lower().rstrip(".")
     _, _, parent = host.partition(".")
     return by_host.get(host) or by_host.get(f"*.{parent}")
-
-
-def hosts_of(certificate: x509.Certificate) -> tuple[str, ...]:
-    """Names and addresses that it is valid for, its CN where it names none."""
-    hosts = [
-        str(name.value) for name in general_names_of(certificate) if isinstance(name, x509.DNSName | x509.IPAddress)
-    ]
-    common_name = common_name_of(certificate.subject)
-    if not hosts and common_name is not None:
-        hosts = [common_name]
-    return tuple(host.lower() for host in hosts)
 
 
 def is_address(host: str) -> bool:
@@ -131,49 +185,13 @@ def _rank(pair: CertificatePair, purpose: Purpose, node: str, now: datetime) -> 
     leaf = pair.leaf
     is_valid = leaf.not_valid_before_utc <= now <= leaf.not_valid_after_utc
     score = _SCORE_GENERATED if pair.is_generated else _SCORE_OPERATORS
-    if node.lower() in pair.hosts:
+    if purpose == "replication":
+        score += _SCORE_NODE_NAME_FOR_PEERS if node.lower() in names_in(leaf) else 0
+    elif node.lower() in pair.hosts:
         score += _SCORE_NODE_NAME
     if not _USES_OF[purpose].isdisjoint(pair.uses):
         score += _SCORE_PURPOSE
     return is_valid, score, leaf.not_valid_before_utc
-
-
-def _load_pair(
-    certificate_path: Path,
-    key_path: Path,
-    *,
-    uses: tuple[str, ...],
-    authorities: Sequence[x509.Certificate],
-    host: str | None = None,
-    ciphers: str | None = None,
-) -> CertificatePair:
-    """Read both files once, so that the pair stays one whatever happens to them afterwards."""
-    certificate_data, key_data = read_bytes(certificate_path), read_bytes(key_path)
-    for path, data in ((certificate_path, certificate_data), (key_path, key_data)):
-        if data is None:
-            raise Unusable(f"{path} does not exist")
-    assert certificate_data is not None and key_data is not None
-    chain = parse_chain(certificate_data, certificate_path)
-    if not is_key_of(parse_key(key_data, key_path), chain[0]):
-        raise Unusable(f"the key {key_path} does not belong to the certificate {certificate_path}")
-    return CertificatePair(
-        name=str(certificate_path),
-        chain=_completed(chain, authorities),
-        key_pem=key_data,
-        hosts=hosts_of(chain[0]) if host is None else (host.lower(),),
-        uses=uses,
-        is_generated=is_own(chain[0], authorities[-1]),
-        ciphers=ciphers,
-    )
-
-
-def _authorities_of(entry: TlsFiles) -> list[x509.Certificate]:
-    if entry.authority is None:
-        return []
-    data = read_bytes(entry.authority)
-    if data is None:
-        raise Unusable(f"{entry.authority} does not exist")
-    return parse_chain(data, entry.authority)
 
 
 def _completed(
@@ -187,3 +205,8 @@ def _completed(
             break
         completed.append(issuer)
     return tuple(completed)
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    """The texts of a list in a row, lower case; nothing where it is no list."""
+    return tuple(item.lower() for item in value if isinstance(item, str)) if isinstance(value, list) else ()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, TypeVar, cast
+from typing import Final, TypeVar, cast
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import CertificateIssuerPublicKeyTypes, PrivateKeyTypes
@@ -24,7 +24,6 @@ from node.certificate_files import (
     Unusable,
     is_issued_by,
     is_key_of,
-    pem_of,
     prepare_keys_folder,
     read_chain,
     read_key,
@@ -43,7 +42,6 @@ from node.certificate_issuing import (
     new_key,
     node_subject,
 )
-from ops.certificate_details import certificate_details
 from storage.clock import RELEASED_AT_US
 
 log = logging.getLogger("tls")
@@ -133,31 +131,16 @@ def renew_certificates(keys: Path, *, node: str, hosts: Sequence[str] = ()) -> N
     return ensure_certificates(keys, node=node, hosts=hosts)
 
 
-def certificate_rows(certificates: NodeCertificates, *, node: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The authority and the node's certificate as ``hdb_certificate`` has them. No key material, only a key file's
-    name.
-    """
-    authority = certificates.authority
-    shown = certificates.chain[0]
-    return (
-        {
-            "name": common_name_of(authority.subject) or f"{AUTHORITY_PREFIX}{node}",
-            "certificate": pem_of(authority),
-            "is_authority": True,
-            "is_self_signed": is_generated(authority),
-            "uses": ["https"],
-            "details": certificate_details(authority),
-        },
-        {
-            "name": node,
-            "certificate": "".join(map(pem_of, certificates.chain)),
-            "private_key_name": KEY,
-            "is_authority": False,
-            "is_self_signed": certificates.is_own,
-            "uses": ["https", "wss"],
-            "details": certificate_details(shown),
-        },
-    )
+def read_certificates(keys: Path) -> NodeCertificates:
+    """What the keys folder holds now. Raises ``Unusable`` or ``OSError`` where it is not whole: nothing is mended."""
+    authority, chain, key = read_chain(keys / AUTHORITY), read_chain(keys / CERTIFICATE), read_key(keys / KEY)
+    for name, content in ((AUTHORITY, authority), (CERTIFICATE, chain), (KEY, key)):
+        if content is None:
+            raise Unusable(f"{keys / name} does not exist")
+    assert authority is not None and chain is not None and key is not None
+    if not is_key_of(key, chain[0]):
+        raise Unusable(f"the key {keys / KEY} does not belong to the certificate {keys / CERTIFICATE}")
+    return NodeCertificates(keys_path=keys, authority=authority[0], chain=tuple(chain))
 
 
 def _ensure_authority(keys: Path, *, node: str, now: datetime) -> tuple[x509.Certificate, PrivateKey]:

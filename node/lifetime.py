@@ -15,7 +15,6 @@ import click
 import trio
 
 from node.assembly import Assembled, assemble
-from node.certificate_table import store_certificates
 from node.errors import StartError
 from node.observability import ApplicationLog
 from node.settings import Settings
@@ -120,7 +119,10 @@ async def _prepare(settings: Settings, catalog: Catalog, assembled: Assembled) -
     if password is not None:
         _print(f"Administrator: {first.username}  Password: {password}")
     await clear_statuses(catalog)
-    await store_certificates(catalog, assembled.certificates, node=settings.replication.node_name)
+    await assembled.certificate_source.load_files()
+    await trio.to_thread.run_sync(assembled.tls.reload_if_changed)
+    if assembled.replication_tls is not None:
+        await trio.to_thread.run_sync(assembled.replication_tls.reload_if_changed)
 
 
 @asynccontextmanager
@@ -128,9 +130,14 @@ async def _background(assembled: Assembled, settings: Settings) -> AsyncIterator
     """Jobs, upkeep and watched files; they outlive the listeners, as a last request may still need them."""
     async with trio.open_nursery() as services:
         await services.start(assembled.jobs.run)
+        await services.start(assembled.certificate_source.run)
         await services.start(assembled.tls.run)
+        if assembled.replication_tls is not None:
+            await services.start(assembled.replication_tls.run)
         services.start_soon(run_retention, assembled.services.catalog)
         services.start_soon(assembled.token_keys.prepare)
+        if assembled.cluster is not None:
+            await services.start(assembled.cluster.run)
         yield
         services.cancel_scope.cancel()
 

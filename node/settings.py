@@ -11,6 +11,7 @@ from typing import Any
 
 from node.parameter import Mode
 from ops.serving_settings import Address
+from replication.agreements import ReplicatedDatabase
 from storage.settings import StorageSettings
 
 
@@ -145,13 +146,6 @@ class MqttSettings:
     web_socket: bool
     require_authentication: bool
     empty_delete: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplicatedDatabase:
-    name: str
-    sharded: bool = False
-    replicate_to: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

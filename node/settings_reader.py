@@ -25,7 +25,6 @@ from node.settings import (
     LoggingSettings,
     MqttSettings,
     OperationsApiSettings,
-    ReplicatedDatabase,
     ReplicationSettings,
     RotationSettings,
     SectionLog,
@@ -34,6 +33,7 @@ from node.settings import (
 )
 from node.tree import get_value
 from ops.serving_settings import Address
+from replication.agreements import ReplicatedDatabase
 from storage.settings import StorageSettings
 
 Value = TypeVar("Value")

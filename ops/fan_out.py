@@ -1,14 +1,52 @@
 """What ``"replicated": true`` adds to an answer: the answers of the other nodes to the same operation.
 
-A node without peers asks nobody and says so with an empty list; the operation itself has been carried out here.
+The operation has been carried out here first. Then it goes to all members at once, as an operation of a node and
+without the flag; a member that is not connected is reported as failed, never left out: "success" with nobody reached
+would be a lie.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
+
+import trio
+
+from ops.context import Context
+from replication.errors import LinkLost
+
+TIMEOUT_S: Final = 600.0
+"""For operations that take their time, a deployment for one; pings keep the connection meanwhile."""
 
 
-def with_answers_of_peers(message: str, *, replicated: bool) -> dict[str, Any]:
+async def with_answers_of_peers(
+    ctx: Context, message: str, *, replicated: bool, timeout_s: float = TIMEOUT_S
+) -> dict[str, Any]:
     """The whole answer of an operation that was carried out here with ``message``."""
     answer: dict[str, Any] = {"message": message}
     if replicated:
-        answer["replicated"] = []
+        answer["replicated"] = await answers_of_peers(ctx, timeout_s=timeout_s)
     return answer
+
+
+async def answers_of_peers(ctx: Context, *, timeout_s: float = TIMEOUT_S) -> list[dict[str, Any]]:
+    """What each member answers to this request, in the order of their names."""
+    cluster = ctx.services.cluster
+    if cluster is None:
+        return []
+    operation = {**ctx.body, "operation": ctx.operation, "replicated": False}
+    peers = list(cluster.watch.membership.peers)
+    answers: dict[str, dict[str, Any]] = {}
+
+    async def ask(peer: str) -> None:
+        try:
+            answers[peer] = _named(peer, await cluster.call(peer, operation, timeout_s=timeout_s))
+        except LinkLost as error:
+            answers[peer] = {"status": "failed", "reason": str(error), "node": peer}
+
+    async with trio.open_nursery() as nursery:
+        for peer in peers:
+            nursery.start_soon(ask, peer)
+    return [answers[peer] for peer in peers]
+
+
+def _named(peer: str, answer: Any) -> dict[str, Any]:
+    return {**(answer if isinstance(answer, Mapping) else {"result": answer}), "node": peer}

@@ -4,7 +4,6 @@ line.
 What a connection is trusted with depends on the socket it came in by, so each listening socket says what it is.
 """
 
-import errno
 import logging
 import os
 import socket
@@ -15,21 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ops.serving_settings import Address, ServingSettings
-from storage.errors import DatabaseError
+from ops.serving_settings import ServingSettings
+from replication.tcp_ports import BACKLOG, Address, CannotListen, open_tcp
 
 log = logging.getLogger("http")
 
-BACKLOG: Final = 1024
 SOCKET_PATH_BYTES_MAX: Final = 107
 """``sun_path`` holds 108 bytes on Linux, the last of them zero."""
 SOCKET_MODE: Final = 0o600
 """Requests over the socket need no credentials: the file's permissions are the guard."""
-_IS_NOT_SUPPORTED: Final = frozenset((errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL))
-
-
-class CannotListen(DatabaseError):
-    """A wanted port or socket is not to be had; the message names it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,48 +81,8 @@ def _opened(settings: ServingSettings) -> Iterator[Listening]:
 
 
 def _open_tcp(address: Address, *, is_tls: bool) -> Iterator[Listening]:
-    """One socket for each address that the host has. Every interface is two: IPv4 and, where the system has it, IPv6."""
-    name = f"{'HTTPS' if is_tls else 'HTTP'} on {address}"
-    try:
-        found = _resolved(address)
-    except OSError as error:
-        raise CannotListen(f"cannot listen for {name}: {error.strerror}") from error
-    port = address.port
-    opened = 0
-    for family, place in found:
-        try:
-            listener = _bound(family, (place, port))
-        except OSError as error:
-            if opened and error.errno in _IS_NOT_SUPPORTED:
-                continue
-            raise CannotListen(f"cannot listen for {name}: {error.strerror}") from error
-        opened += 1
-        port = listener.getsockname()[1]
+    for listener in open_tcp(address, "HTTPS" if is_tls else "HTTP"):
         yield Listening(socket=listener, is_tls=is_tls, host=address.host)
-
-
-def _resolved(address: Address) -> list[tuple[int, str]]:
-    if address.host is None:
-        return [(socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")]
-    found = socket.getaddrinfo(
-        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_ADDRCONFIG
-    )
-    places = ((int(family), str(place[0])) for family, _, _, _, place in found)
-    return sorted(dict.fromkeys(places), key=lambda one: one[0])
-
-
-def _bound(family: int, place: tuple[str, int]) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(place)
-        listener.listen(BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 def _open_domain_socket(path: Path) -> Iterator[Listening]:

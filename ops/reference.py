@@ -9,8 +9,11 @@ from typing import Final
 
 from ops.operation import Operation
 from ops.sections import (
+    agreement,
     audit,
     backups,
+    certificates,
+    cluster,
     cluster_routes,
     configuration,
     databases,
@@ -38,12 +41,14 @@ SECTIONS: Final[Mapping[str, tuple[Operation, ...]]] = {
     "Roles": roles.OPERATIONS,
     "Tokens": tokens.OPERATIONS,
     "Sessions": sessions.OPERATIONS,
+    "Cluster": (*cluster.OPERATIONS, *cluster_routes.OPERATIONS),
+    "Agreement": agreement.OPERATIONS,
+    "Certificates": certificates.OPERATIONS,
     "Configuration": configuration.OPERATIONS,
     "System": system.OPERATIONS,
     "Status": status.OPERATIONS,
     "Logs": logs.OPERATIONS,
     "Audit": audit.OPERATIONS,
-    "Cluster": cluster_routes.OPERATIONS,
 }
 
 

@@ -3,18 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
-    """Where a listener binds. ``host`` None means every interface, port 0 lets the system choose."""
-
-    port: int
-    host: str | None = None
-
-    def __str__(self) -> str:
-        if self.host is None:
-            return str(self.port)
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+from replication.tcp_ports import Address as Address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,11 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import trio
 
 from replication.errors import NotConfirmed
 from storage.entry import Origin
+
+
+PARTIAL_KEPT: Final = 4096
+"""Entries per peer of which is known that it has them in part only: what nobody waits for is needed just until the task
+that wrote it has begun to wait.
+"""
 
 
 @dataclass(slots=True, eq=False)
@@ -22,7 +29,7 @@ class Confirmations:
 
     def __init__(self) -> None:
         self._confirmed: dict[str, dict[Origin, int]] = {}
-        self._not_in_full: dict[str, set[tuple[Origin, int]]] = {}
+        self._not_in_full: dict[str, dict[tuple[Origin, int], None]] = {}
         self._waiters: set[_Waiter] = set()
 
     def note(self, peer: str, positions: Mapping[Origin, int]) -> None:
@@ -36,7 +43,14 @@ class Confirmations:
 
     def note_partial(self, peer: str, origin: Origin, oseq: int) -> None:
         """``peer`` gets an entry only in part or not at all: it never counts for that one."""
-        self._not_in_full.setdefault(peer, set()).add((origin, oseq))
+        partial = self._not_in_full.setdefault(peer, {})
+        partial[origin, oseq] = None
+        if len(partial) >= 2 * PARTIAL_KEPT:
+            awaited = {(waiter.origin, waiter.oseq) for waiter in self._waiters}
+            old = list(partial)[:-PARTIAL_KEPT]
+            for position in old:
+                if position not in awaited:
+                    del partial[position]
 
     def forget(self, peer: str) -> None:
         """A removed peer."""
@@ -48,8 +62,12 @@ class Confirmations:
 
     def count(self, origin: Origin, oseq: int) -> int:
         """How many peers have that entry in full."""
-        return sum(
-            1
+        return len(self.peers_with(origin, oseq))
+
+    def peers_with(self, origin: Origin, oseq: int) -> frozenset[str]:
+        """The peers that have that entry in full, durably."""
+        return frozenset(
+            peer
             for peer, known in self._confirmed.items()
             if known.get(origin, 0) >= oseq and (origin, oseq) not in self._not_in_full.get(peer, ())
         )

@@ -8,7 +8,7 @@ merging half of it would leave rows here that no log holds.
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -37,8 +37,22 @@ class CopyProgress:
     rows_done: int = 0
     size_bytes: int = 0
     received_bytes: int = 0
-    table: str | None = None
-    resumed: int = 0
+    began_at: float = field(default_factory=trio.current_time)
+    """``trio.current_time()``, of receiving or else of merging; with what was done by then."""
+    began_bytes: int = 0
+    began_rows: int | None = None
+    """None while the file is still coming."""
+
+    def remaining_s(self) -> float | None:
+        """How long the present stage takes if it goes on as it did: first the file comes, then it is merged."""
+        if self.began_rows is None:
+            done, left = self.received_bytes - self.began_bytes, self.size_bytes - self.received_bytes
+        else:
+            done, left = self.rows_done - self.began_rows, self.rows - self.rows_done
+        return None if done <= 0 else max(0, left) * (trio.current_time() - self.began_at) / done
+
+    def begin_merge(self, rows_done: int) -> None:
+        self.began_at, self.began_rows, self.rows_done = trio.current_time(), rows_done, rows_done
 
 
 class IncomingCopy:
@@ -74,7 +88,7 @@ class IncomingCopy:
         self._description = described
         self._size_bytes = at
         self.progress = CopyProgress(
-            source=source, rows=described.rows, size_bytes=described.size_bytes, received_bytes=at
+            source=source, rows=described.rows, size_bytes=described.size_bytes, received_bytes=at, began_bytes=at
         )
 
     async def append(self, at: int, data: bytes) -> None:
@@ -134,26 +148,45 @@ class IncomingCopy:
             asked_at=asked_at,
         )
         await self._catalog.maintain(self._database, begin)
-        await self.resume_merge()
+        await self.resume_merge(is_checked=True)
 
-    async def resume_merge(self) -> None:
-        """Go on with a merge that was begun, if there is one; ends when it has ended."""
+    async def resume_merge(self, *, is_checked: bool = False) -> None:
+        """Go on with a merge that was begun, if there is one; ends when it has ended.
+
+        Unless it ``is_checked``, the file may have suffered since its merge began: it was never synced.
+        """
         cursor = self.cursor()
         if cursor is None:
             return
         name = cursor.file_name
         try:
-            with CopyReader(self._folder / Path(name).name) as reader:
+            file = self._folder / Path(name).name
+            if not is_checked:
+                await self._check(file, cursor.description)
+            with CopyReader(file, row_bytes_max=self._catalog.settings.entry_bytes_max) as reader:
                 await self._merge_steps(reader, cursor)
         except Corrupt as error:
             log.error("database '%s': the copy that was being merged is unusable: %s", self._database, error)
             await self._catalog.maintain(self._database, abandon_merge)
         self.discard()
 
+    async def _check(self, file: Path, description: CopyDescription) -> None:
+        try:
+            digest = await self._catalog.offload(file_digest, file)
+        except OSError as error:
+            raise Corrupt(str(error)) from error
+        if digest != description.digest:
+            raise Corrupt("it is not as it was received")
+
     async def _merge_steps(self, reader: CopyReader, cursor: MergeCursor) -> None:
-        progress = self.progress or CopyProgress(source=cursor.description.publisher.node, rows=cursor.description.rows)
+        progress = self.progress or CopyProgress(
+            source=cursor.description.publisher.node,
+            rows=cursor.description.rows,
+            size_bytes=cursor.description.size_bytes,
+            received_bytes=cursor.description.size_bytes,
+        )
         self.progress = progress
-        progress.rows_done = cursor.place.rows
+        progress.begin_merge(cursor.place.rows)
         while True:
             step = partial(merge_step, reader=reader, now_us=self._catalog.clock())
             done: MergeProgress = await self._catalog.maintain(self._database, step)

@@ -64,7 +64,8 @@ class Intake:
             if name != peer and provider.takes_all and provider.origin not in provider.unserved
         }
         if not self._fail_over:
-            direct |= {origin for name, origin in self._last_known.items() if name != peer}
+            away = self._last_known.keys() - self._providers.keys()
+            direct |= {self._last_known[name] for name in away if name != peer}
         return frozenset(direct if self.own is None else direct | {self.own})
 
     def stuck(self, positions: Mapping[Origin, int]) -> dict[Origin, list[str]]:

@@ -14,7 +14,7 @@ import trio
 
 from replication.connection import Connection
 from replication.errors import LinkLost, PeerRefused, RemoteProtocolError
-from replication.messages import Bye, Error, Hello, Message
+from replication.messages import Bye, Error, Hello, Message, Pong
 from replication.session import Session
 from replication.settings import LinkSettings
 from replication.wire import Wire
@@ -52,8 +52,9 @@ class Link:
         self.settings = settings
         self.session = Session(name, expected=expected, settings=settings, now_s=trio.current_time())
         self.greeted = trio.Event()
+        self.complete_pong: Callable[[Pong], Pong] = lambda pong: pong
+        """What the user of this link has to add to the answer to a ping."""
         self.received_bytes = 0
-        self.received_messages = 0
         self._farewell = Bye(code="shutting-down")
         self._ended = trio.Event()
         self._greet = greet
@@ -95,10 +96,19 @@ class Link:
         self._farewell = farewell
         self._ended.set()
 
+    def is_alive(self) -> bool:
+        """Whether the peer has said hello, and proven since then that it lives."""
+        return self.session.is_alive(trio.current_time(), last_byte_at=self.connection.last_byte_at)
+
+    def silent_s(self) -> float | None:
+        """How long ago the peer last proved that it lives; None before its hello."""
+        proof_at = self.session.proof_at(self.connection.last_byte_at)
+        return None if proof_at is None else trio.current_time() - proof_at
+
     @property
     def has_progressed(self) -> bool:
-        """Whether more than a greeting came of it: only then is the next dial to be soon."""
-        return self.received_messages > 1
+        """Whether the peer has answered a ping, so that more than a greeting came of it."""
+        return self.session.liveness.latency_s is not None
 
     # -- tasks ----------------------------------------------------------------------------------------------------
 
@@ -142,7 +152,6 @@ class Link:
             bytes_max = self.settings.frame_bytes_max if self.greeted.is_set() else HELLO_BYTES_MAX
             frame = await self.connection.receive(bytes_max)
             self.received_bytes += len(frame)
-            self.received_messages += 1
             message = self._wire.decode(frame)
             if message is None:
                 continue
@@ -151,15 +160,21 @@ class Link:
                 message, now_s=trio.current_time(), now_ms=now_us / 1000, clock_us=now_us, head=self._head()
             )
             for answer in answers:
-                self.post(answer)
+                self.post(self.complete_pong(answer) if isinstance(answer, Pong) else answer)
             if isinstance(message, Hello):
                 if not self._is_dialler:
                     self.post(self._greet(message))
                 self.greeted.set()
+                self._ping(now_us)
             else:
                 receive(message, len(frame))
             del frame, message
             await trio.lowlevel.checkpoint()
+
+    def _ping(self, now_us: int) -> None:
+        """Ask at once, so that round trip and clocks are known from the beginning."""
+        ping = self.session.ping(now_s=trio.current_time(), now_ms=now_us / 1000, clock_us=now_us, head=self._head())
+        self.post(ping)
 
     async def _write(self) -> None:
         while True:

@@ -5,7 +5,7 @@ whose row came by replication. A check asks the rows as they are now, never the 
 """
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -19,7 +19,15 @@ from replication.membership_changes import OwnNode, authorise_routes, put_self
 from replication.policy import Refusal
 from replication.routes import Route
 from replication.subscription import TableSelection
-from replication.wanted_links import WantedLinks, known_names, may_subscribe, revoked_serials, wanted_links
+from replication.wanted_links import (
+    Flow,
+    WantedLinks,
+    agreed_flows,
+    known_names,
+    may_subscribe,
+    revoked_serials,
+    wanted_links,
+)
 from storage.catalog import Catalog
 from storage.errors import StorageError
 
@@ -32,8 +40,20 @@ JOIN_OPERATIONS_ONLY: Final = "control"
 class MembershipWatch:
     """Implements ``Policy``. ``prepare`` once, then ``run``."""
 
-    def __init__(self, catalog: Catalog, own: OwnNode, routes: Sequence[Route], *, databases: Databases) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        own: OwnNode,
+        routes: Sequence[Route],
+        *,
+        databases: Databases,
+        before_change: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
+    ) -> None:
+        """``before_change`` is awaited when members have changed and before anybody hears of it: whom they trust has
+        to be known when they dial.
+        """
         self.own = own
+        self._before_change = before_change
         self.routes = tuple(routes)
         self._catalog = catalog
         self._databases = databases
@@ -57,6 +77,7 @@ class MembershipWatch:
             self._read()
             if self.membership != before:
                 await self._mend_own_row()
+                await self._before_change()
                 self._changed.set()
                 self._changed = trio.Event()
 
@@ -88,6 +109,10 @@ class MembershipWatch:
             local_names=local,
             remote_databases=remote,
         )
+
+    def flows(self, names: Collection[str]) -> dict[tuple[str, str], Flow]:
+        """What is to flow between this node and each peer, for the databases of these names."""
+        return agreed_flows(self.membership, self.routes, own_databases=self._databases, names=names)
 
     def refusal(self, peer: PeerIdentity, name: str, kind: str) -> Refusal | None:
         if peer.name is None and peer.is_super_user and kind == JOIN_OPERATIONS_ONLY:

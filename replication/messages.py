@@ -99,6 +99,7 @@ class Subscribed:
     id: int = on_wire("id", NATURAL)
     mode: str = on_wire("mode", TEXT)
     head: int = on_wire("head", NATURAL)
+    place: int = on_wire("place", NATURAL, 0)
     unavailable: Mapping[Origin, int] = on_wire("unavailable", POSITIONS)
     reason: str | None = on_wire("reason", TEXT, None)
 
@@ -113,12 +114,17 @@ class Schema:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
-    """Entries in the order of the publisher's log. ``newest_ts``: time of the newest, for the status."""
+    """Entries in the order of the publisher's log. ``newest_ts``: time of the newest, for the status.
+
+    ``place`` is the last ``lseq`` that was looked at for this batch, of ``head`` in all. One without entries says only
+    that: what is left up to there is nothing that the subscriber takes.
+    """
 
     id: int = on_wire("id", NATURAL)
     number: int = on_wire("b", NATURAL)
     items: tuple[Item, ...] = on_wire("e", ITEMS)
     head: int = on_wire("head", NATURAL)
+    place: int = on_wire("place", NATURAL, 0)
     newest_ts: int = on_wire("ts", NATURAL, 0)
 
 
@@ -164,12 +170,15 @@ class Ping:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pong:
-    """Answers a ping. Every few of a stream bring vector and table digests, both of one read transaction."""
+    """Answers a ping. ``place`` is a publisher's in its log; every few of a stream bring vector and table digests, both
+    of one read transaction.
+    """
 
     token: int = on_wire("t", NATURAL)
     now_ms: float = on_wire("now", FLOAT, 0.0)
     clock_us: int = on_wire("hlc", NATURAL, 0)
     head: int = on_wire("head", NATURAL, 0)
+    place: int = on_wire("place", NATURAL, 0)
     positions: Mapping[Origin, int] | None = on_wire("vec", POSITIONS, None)
     digests: Mapping[str, tuple[int, bytes]] | None = on_wire("dig", TABLE_DIGESTS, None)
 

@@ -8,28 +8,18 @@ subscriber looks elsewhere; it is never stepped over.
 States: created, then ``subscribe`` (any number of times), then ``next_messages`` and ``acknowledge`` in turn.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from replication.errors import RemoteProtocolError
 from replication.fields import Item, SentEntry, SkipRange
+from replication.figures import Outbox
 from replication.messages import Ack, Batch, Message, Resubscribe, Schema, Subscribe, Subscribed, Void
 from replication.settings import LinkSettings
 from replication.subscription import EVERY_TABLE, TableSelection
 from storage.entry import Entry, Origin, encode_travelling
 from storage.schema import Definition
 from storage.transaction import ReadTransaction
-
-
-@dataclass(slots=True)
-class Outbox:
-    """Figures of one stream, for the status."""
-
-    sent_entries: int = 0
-    sent_bytes: int = 0
-    skipped_entries: int = 0
-    sending_ts: int = 0
-    confirmed_ts: int = 0
 
 
 @dataclass(slots=True)
@@ -46,15 +36,25 @@ class _Step:
 class Publisher:
     """One subscriber's place in the log of one database."""
 
-    def __init__(self, settings: LinkSettings, *, entry_bytes_max: int) -> None:
-        """``entry_bytes_max`` is the largest payload that the subscriber takes."""
-        self.figures = Outbox()
+    def __init__(
+        self,
+        settings: LinkSettings,
+        *,
+        entry_bytes_max: int,
+        figures: Outbox | None = None,
+        on_partial: Callable[[Origin, int], None] = lambda origin, oseq: None,
+    ) -> None:
+        """``entry_bytes_max`` is the largest payload that the subscriber takes. ``on_partial`` hears of each entry that
+        it gets without some writes, or as a skip, before it can confirm that position.
+        """
+        self.figures = figures or Outbox()
         self.confirmed: dict[Origin, int] = {}
         """What the subscriber said is durable there."""
         self.id = 0
         self.place = 0
         """Last ``lseq`` that was looked at."""
         self.credit_bytes = 0
+        self._on_partial = on_partial
         self._settings = settings
         self._entry_bytes_max = entry_bytes_max
         self._sent: dict[Origin, int] = {}
@@ -64,26 +64,31 @@ class Publisher:
         self._skipping: dict[Origin, SkipRange] = {}
         self._schema_version: int | None = None
         self._batch = 0
+        self._told = (0, 0)
 
     # -- what the subscriber says ---------------------------------------------------------------------------------
 
     def subscribe(self, message: Subscribe, tx: ReadTransaction, *, mode: str = "log") -> list[Message]:
         """Begin, or begin anew: the answer."""
         self.id = message.id
-        self.credit_bytes = message.credit_bytes
+        self.credit_bytes = self.figures.window_bytes = message.credit_bytes
         self._schema_version = None
-        unavailable = self._start(message, tx)
-        return [Subscribed(id=self.id, mode=mode, head=tx.head().lseq, unavailable=unavailable)]
+        return [self._begun(message, tx, mode)]
 
     def resubscribe(self, message: Resubscribe, tx: ReadTransaction) -> list[Message]:
         """Go on from other positions, or with other origins and tables."""
         self._check_id(message.id)
+        return [self._begun(message, tx, "log")]
+
+    def _begun(self, message: Subscribe | Resubscribe, tx: ReadTransaction, mode: str) -> Subscribed:
         unavailable = self._start(message, tx)
-        return [Subscribed(id=self.id, mode="log", head=tx.head().lseq, unavailable=unavailable)]
+        self._told = (tx.head().lseq, self.place)
+        return Subscribed(id=self.id, mode=mode, head=self._told[0], place=self.place, unavailable=unavailable)
 
     def acknowledge(self, message: Ack) -> None:
         self._check_id(message.id)
         self.credit_bytes += message.credit_bytes
+        self.figures.window_bytes = max(self.figures.window_bytes, self.credit_bytes)
         self.figures.confirmed_ts = max(self.figures.confirmed_ts, message.newest_ts)
         for origin, oseq in message.positions.items():
             self.confirmed[origin] = max(oseq, self.confirmed.get(origin, 0))
@@ -97,7 +102,7 @@ class Publisher:
     def _start(self, message: Subscribe | Resubscribe, tx: ReadTransaction) -> dict[Origin, int]:
         """Find the place in the log; the origins that cannot be served, with their floors."""
         self._sent = dict(message.want)
-        self._without = message.without
+        self._without = self.figures.left_out = message.without
         self._tables = message.tables
         self._stopped = {}
         self._skipping = {}
@@ -136,16 +141,28 @@ class Publisher:
             self._batch += 1
             self.credit_bytes -= step.size_bytes
             self.figures.sending_ts = step.newest_ts
-            messages.append(
-                Batch(
-                    id=self.id,
-                    number=self._batch,
-                    items=tuple(step.items),
-                    head=tx.head().lseq,
-                    newest_ts=step.newest_ts,
-                )
-            )
+            messages.append(self._tell(tx, items=tuple(step.items), newest_ts=step.newest_ts))
         return [*messages, *step.voids]
+
+    def place_to_tell(self, tx: ReadTransaction) -> list[Message]:
+        """At the end of the log: a batch without entries, where the subscriber has to think that it lacks some."""
+        head, place = self._told
+        return [self._tell(tx)] if self.may_send and place < head <= self.place else []
+
+    def _tell(self, tx: ReadTransaction, *, items: tuple[Item, ...] = (), newest_ts: int = 0) -> Batch:
+        self._told = (tx.head().lseq, self.place)
+        return Batch(
+            id=self.id, number=self._batch, items=items, head=self._told[0], place=self.place, newest_ts=newest_ts
+        )
+
+    def told_in_pong(self, head: int) -> None:
+        """The subscriber has heard of ``head`` and of our place beside it."""
+        self._told = (head, self.place)
+
+    @property
+    def stopped(self) -> Mapping[Origin, str]:
+        """Origins that this stream cannot go on with, and why."""
+        return self._stopped
 
     def _schema_if_changed(self, tx: ReadTransaction, definitions: Iterable[Definition]) -> list[Message]:
         version = tx.head().schema_version
@@ -190,6 +207,8 @@ class Publisher:
             self._stop(header.origin, header.oseq, "too large", step)
             return
         self._sent[header.origin] = header.oseq
+        if payload is not entry.payload:
+            self._on_partial(header.origin, header.oseq)
         if payload is None:
             self._skip(header.origin, header.oseq, header.chain)
             return

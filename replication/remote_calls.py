@@ -65,26 +65,28 @@ class Caller:
 
     async def call(self, operation: Mapping[str, Any], *, timeout_s: float) -> Any:
         """The answer's body. Raises ``RemoteFailure`` for an error, ``LinkLost`` where none came."""
-        async with self._limit:
-            if self._is_closed:
-                raise LinkLost("the connection to the peer is closed")
-            self._number += 1
-            number = self._number
-            answered, results = trio.Event(), list[OperationResult]()
-            self._waiting[number] = (answered, results)
-            try:
-                self._link.post(
-                    CallOperation(request_id=number, operation=operation, deadline_ms=int(timeout_s * 1000))
-                )
-                with trio.move_on_after(timeout_s) as scope:
-                    await answered.wait()
-            finally:
-                del self._waiting[number]
+        results: list[OperationResult] = []
+        with trio.move_on_after(timeout_s) as scope:
+            async with self._limit:
+                await self._ask(operation, results, timeout_s)
         if scope.cancelled_caught:
             raise LinkLost(f"the peer did not answer within {timeout_s:g} s")
         if not results:
             raise LinkLost("the connection to the peer was lost")
         return _value(results[0])
+
+    async def _ask(self, operation: Mapping[str, Any], results: list[OperationResult], timeout_s: float) -> None:
+        if self._is_closed:
+            raise LinkLost("the connection to the peer is closed")
+        self._number += 1
+        number = self._number
+        answered = trio.Event()
+        self._waiting[number] = (answered, results)
+        try:
+            self._link.post(CallOperation(request_id=number, operation=operation, deadline_ms=int(timeout_s * 1000)))
+            await answered.wait()
+        finally:
+            del self._waiting[number]
 
 
 class Answerer:

@@ -5,7 +5,7 @@ connected, what each peer confirmed, why something does not move.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -21,7 +21,7 @@ from storage.catalog import Catalog
 from storage.commit_log import Position
 from storage.database import MaintenanceFunction
 from storage.entry import Origin
-from storage.incarnation import mint_incarnation
+from storage.incarnation import end_filling, mint_incarnation
 from storage.schema import Definition
 from storage.transaction import ReadTransaction
 
@@ -109,6 +109,15 @@ class Replica:
 
     async def wait_for_intake_change(self) -> None:
         await self._changed.wait()
+
+    async def note_progress(self, vector: Mapping[Origin, int]) -> None:
+        """A peer that was at ``vector`` when it was met has sent more: are we as far as it was then?"""
+        if not self._catalog.database(self.name).environment.is_filling or self.is_merging:
+            return
+        positions = self.positions()
+        if all(origin in positions and oseq <= positions[origin].oseq for origin, oseq in vector.items() if oseq):
+            await self.maintain(end_filling)
+            log.info("database '%s' has caught up for the first time", self.name)
 
     async def meet(self, peer: Hello) -> None:
         """Compare with what a peer knows of our own current incarnation: is it more than we do ourselves?

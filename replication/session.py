@@ -63,20 +63,27 @@ class Session:
             raise LinkLost(f"no byte came for {self._settings.ping_timeout_s:g} s")
         if now_s < self._ping_due_at or self.peer is None:
             return []
+        return [self.ping(now_s=now_s, now_ms=now_ms, clock_us=clock_us, head=head)]
+
+    def ping(self, *, now_s: float, now_ms: float, clock_us: int, head: int = 0) -> Ping:
+        """A ping to send now; the next one is due an interval later."""
         self._ping_due_at = now_s + self._settings.ping_interval_s
         self._token += 1
         self.liveness._sent = {self._token: now_s}
-        return [Ping(token=self._token, now_ms=now_ms, clock_us=clock_us, head=head)]
+        return Ping(token=self._token, now_ms=now_ms, clock_us=clock_us, head=head)
 
     def next_tick_at(self, last_byte_at: float) -> float:
         return min(self._ping_due_at, last_byte_at + self._settings.ping_timeout_s)
 
-    def is_alive(self, now_s: float) -> bool:
-        """Whether a proof of life is newer than the timeout; an open socket alone is none."""
+    def is_alive(self, now_s: float, *, last_byte_at: float) -> bool:
+        """Whether a proof of life of a peer that has said hello is newer than the timeout; an open socket is none."""
+        proof_at = self.proof_at(last_byte_at)
+        return proof_at is not None and now_s - proof_at < self._settings.ping_timeout_s
+
+    def proof_at(self, last_byte_at: float) -> float | None:
+        """When the peer last proved that it lives: by an answer, or by any byte of a frame that is still coming."""
         proof_at = self.liveness.last_proof_at
-        return (
-            proof_at is not None and now_s - proof_at < self._settings.ping_timeout_s + self._settings.ping_interval_s
-        )
+        return None if proof_at is None else max(proof_at, last_byte_at)
 
     def _greet(self, hello: Hello, now_s: float, now_ms: float) -> None:
         if self.peer is not None:

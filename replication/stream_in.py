@@ -8,7 +8,7 @@ next one goes on from there.
 import logging
 from collections import deque
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from replication.copy_in import IncomingCopy
 from replication.credit import CreditBudget, CreditWindow
 from replication.errors import LinkLost, RemoteProtocolError
 from replication.fields import Item, SentEntry
+from replication.figures import Inbox
 from replication.intake import Provider, choose_source, is_fresh
 from replication.link import Link
 from replication.messages import (
@@ -37,11 +38,12 @@ from replication.messages import (
 )
 from replication.replica import Replica
 from replication.subscription import EVERY_TABLE, TableSelection
+from replication.table_digests import differing_tables
 from storage.clock import WallClock
 from storage.copy_description import CopyDescription
 from storage.entry import Origin
 from storage.errors import Corrupt, RolledBack, StorageError
-from storage.received_entries import Applied, Received, ReceivedSkip, apply_received, read_received
+from storage.received_entries import Applied, Received, ReceivedSkip, apply_received, origin_of, read_received
 from storage.received_schema import merge_definitions
 
 log = logging.getLogger("replication")
@@ -52,20 +54,6 @@ APPLIED_AT_ONCE_BYTES: Final = 2 << 20
 """Received bytes that share a transaction: bounds how long clients' writes wait."""
 TRIES_WITHOUT_PROGRESS: Final = 5
 """Times an origin may be asked for anew before the connection is given up, to be dialled again later."""
-
-
-@dataclass(slots=True)
-class Inbox:
-    """Figures of one stream, for the status."""
-
-    received_entries: int = 0
-    received_bytes: int = 0
-    received_at_us: int = 0
-    newest_ts: int = 0
-    applied_ts: int = 0
-    head: int = 0
-    conflicts_lost: int = 0
-    blocked: dict[Origin, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -92,13 +80,15 @@ class StreamIn:
         clock: WallClock,
         tables: TableSelection = EVERY_TABLE,
         except_nodes: Collection[str] = (),
+        figures: Inbox | None = None,
     ) -> None:
         """``tables`` other than all are those of explicit subscriptions: then only the peer's own entries are taken.
         Nothing of ``except_nodes`` may come here, whoever relays it.
         """
         self.replica = replica
         self.link = link
-        self.figures = Inbox()
+        self.figures = figures or Inbox()
+        self.figures.begin()
         self.mode = "log"
         self._clock = clock
         self._asked_tables = tables
@@ -113,6 +103,9 @@ class StreamIn:
         self._tries: dict[Origin, int] = {}
         self._wants_copy = False
         self._provider: Provider | None = None
+        self._applying: list[_Waiting] = []
+        self.is_subscribed = False
+        """Whether the publisher has answered a subscription."""
 
     # -- receiving ------------------------------------------------------------------------------------------------
 
@@ -121,8 +114,9 @@ class StreamIn:
         match message:
             case Subscribed() if message.id == self._id:
                 self._note_unserved(dict.fromkeys(message.unavailable, "trimmed"), message.unavailable)
-                self.figures.head = message.head
+                self.figures.note_place(message.head, message.place, self._clock())
                 self._subscribed.set()
+                self.is_subscribed = True
             case Batch() if message.id == self._id:
                 self._note_batch(message, frame_bytes)
             case Schema() | CopyStart() | CopyEnd() if message.id == self._id:
@@ -135,7 +129,7 @@ class StreamIn:
             case Error():
                 self._refused(message)
             case Pong():
-                self.figures.head = max(self.figures.head, message.head)
+                self._note_pong(message)
             case _:
                 pass
 
@@ -143,12 +137,28 @@ class StreamIn:
         size_bytes = sum(len(item.data) for item in batch.items if isinstance(item, SentEntry))
         self._window.arrived(size_bytes)
         figures = self.figures
-        figures.received_entries += len(batch.items)
+        figures.note_place(batch.head, batch.place, self._clock())
+        if not batch.items:
+            return
+        figures.received_entries += sum(isinstance(item, SentEntry) for item in batch.items)
         figures.received_bytes += frame_bytes
-        figures.received_at_us = self._clock()
+        figures.received_us = self._clock()
         figures.newest_ts = max(figures.newest_ts, batch.newest_ts)
-        figures.head = batch.head
         self._put(_Waiting(message=batch, size_bytes=size_bytes))
+
+    def _note_pong(self, pong: Pong) -> None:
+        if pong.head and self.is_subscribed:
+            self.figures.note_place(pong.head, pong.place, self._clock())
+        if pong.positions is None or pong.digests is None or self._asked_tables != EVERY_TABLE:
+            return
+        with self.replica.read() as tx:
+            differing = differing_tables(tx, pong.positions, pong.digests, left_out=self._left_out_tables)
+        if differing is None:
+            return
+        if differing and self.figures.tables_equal is not False:
+            names = ", ".join(differing)
+            log.error("database '%s' differs from that of '%s': %s", self.replica.name, self.link.peer.name, names)
+        self.figures.tables_equal = not differing
 
     def _put(self, waiting: _Waiting) -> None:
         self._waiting.append(waiting)
@@ -202,6 +212,7 @@ class StreamIn:
             async with self.replica.copying:
                 if is_fresh(self._durable(), provider.vector):
                     await self._copy(provider)
+        await self.replica.note_progress(provider.vector)
         await self._subscribe(provider)
 
     @property
@@ -387,7 +398,9 @@ class StreamIn:
             size_bytes += waiting.size_bytes
         received = (received_of(item) for waiting in taken for item in waiting.items)
         items = [item for item in received if self._is_taken(origin_of(item))]
+        self._applying = taken
         applied: Applied = await self.replica.maintain(partial(apply_received, items=items, now_us=self._clock()))
+        self._applying = []
         self.figures.conflicts_lost += sum(applied.conflicts.values())
         self.figures.applied_ts = max(self.figures.applied_ts, applied.newest_ts)
         self.link.post(
@@ -401,6 +414,8 @@ class StreamIn:
         if applied.entries:
             self._tries.clear()
         await self._deal_with(applied)
+        if self._provider is not None:
+            await self.replica.note_progress(self._provider.vector)
 
     async def _deal_with(self, applied: Applied) -> None:
         """What to do about origins that could not go on: nothing of them is lost, they wait at their position."""
@@ -409,14 +424,16 @@ class StreamIn:
             match problem:
                 case "corrupt":
                     raise RemoteProtocolError(text, code="corrupt")
+                case "merging":
+                    await self.replica.wait_until_not_copying()
+                    again = True
                 case "gap" | "unknown table" | "own":
                     self._tries[origin] = self._tries.get(origin, 0) + 1
                     if self._tries[origin] > TRIES_WITHOUT_PROGRESS:
                         raise LinkLost(text)
                     again = True
                 case _:
-                    self.figures.blocked[origin] = text
-                    self._note_unserved({origin: problem}, {})
+                    self._note_unserved({origin: problem}, {origin: applied.positions[origin] + 1})
                     log.error("database '%s', from '%s': %s", self.replica.name, self.link.peer.name, text)
         if again and self._provider is not None:
             await self._subscribe_anew()
@@ -427,9 +444,22 @@ class StreamIn:
         self._waiting.clear()
         await self._subscribe(self._provider)
 
+    # -- what the status asks -------------------------------------------------------------------------------------
 
-def origin_of(item: Received) -> Origin:
-    return item.origin if isinstance(item, ReceivedSkip) else item.header.origin
+    def taken(self) -> dict[Origin, int]:
+        """The origins that this stream is to bring, each with how much of it the publisher is known to have."""
+        vector = {} if self._provider is None else self._provider.vector
+        return {origin: oseq for origin, oseq in vector.items() if origin not in self._without}
+
+    def unserved(self) -> Mapping[Origin, str]:
+        """Origins that do not go on over this stream, and why."""
+        return {} if self._provider is None else self._provider.unserved
+
+    def waiting(self) -> tuple[int, int]:
+        """Entries that came and are not durable here yet, and the commit time of the oldest of these batches."""
+        batches = [waiting.message for waiting in (*self._applying, *self._waiting)]
+        entries = sum(len(batch.items) for batch in batches if isinstance(batch, Batch))
+        return entries, next((batch.newest_ts for batch in batches if isinstance(batch, Batch)), 0)
 
 
 def received_of(item: Item) -> Received:

@@ -5,31 +5,50 @@ subscriber says.
 """
 
 from collections import deque
+from dataclasses import replace
+from functools import partial
+from typing import Final
 
 import trio
 
 from replication.copy_out import CopySender
 from replication.errors import RemoteProtocolError
+from replication.figures import Outbox
 from replication.link import Link
-from replication.messages import Ack, Bye, Message, Resubscribe, Subscribe
+from replication.messages import Ack, Bye, Message, Pong, Resubscribe, Subscribe
 from replication.outbound import Publisher
 from replication.policy import Policy
 from replication.replica import Replica
 from replication.subscription import TableSelection
+from replication.table_digests import digests_of
+from storage.clock import WallClock
+
+DIGESTS_EVERY: Final = 3
+"""Of so many pongs one brings the digests of the tables."""
 
 
 class StreamOut:
     """One subscriber of one database. ``receive`` and ``run`` are for ``Link.run``."""
 
-    def __init__(self, replica: Replica, link: Link, policy: Policy) -> None:
+    def __init__(
+        self, replica: Replica, link: Link, policy: Policy, *, clock: WallClock, figures: Outbox | None = None
+    ) -> None:
         self.replica = replica
         self.link = link
+        self.figures = figures or Outbox()
+        self._clock = clock
+        self._pongs = 0
         self._policy = policy
         self._tables: TableSelection | None = None
         self._copy: CopySender | None = None
         self.publisher: Publisher | None = None
         self._said: deque[Subscribe | Resubscribe | Ack] = deque()
         self._wake = trio.Event()
+        link.complete_pong = self._complete_pong
+
+    @property
+    def is_copying(self) -> bool:
+        return self._copy is not None
 
     def receive(self, message: Message, _: int) -> None:
         match message:
@@ -48,7 +67,12 @@ class StreamOut:
         self.replica.confirmations.note(
             hello.name, {origin: oseq for origin, (oseq, _) in (hello.vector or {}).items()}
         )
-        self.publisher = Publisher(self.link.settings, entry_bytes_max=hello.entry_bytes_max)
+        self.publisher = Publisher(
+            self.link.settings,
+            entry_bytes_max=hello.entry_bytes_max,
+            figures=self.figures,
+            on_partial=partial(self.replica.confirmations.note_partial, hello.name),
+        )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._watch_log)
             try:
@@ -64,11 +88,34 @@ class StreamOut:
             if self._copy is not None:
                 await self._send_copy(publisher, self._copy)
             messages = self._next(publisher)
-            for message in messages:
-                await self.link.send(message)
+            await self._send(messages)
             if not messages and not self._said and not self._has_more(publisher):
                 await self._wake.wait()
             await trio.lowlevel.checkpoint()
+
+    async def _send(self, messages: list[Message]) -> None:
+        figures = self.figures
+        try:
+            for message in messages:
+                await self.link.send(message)
+                if figures.sending_ts:
+                    figures.sent_us = self._clock()
+        finally:
+            figures.sending_ts = 0
+
+    def _complete_pong(self, pong: Pong) -> Pong:
+        """Add where this side stands; now and then the vector and the digests of the tables, too."""
+        self._pongs += 1
+        publisher = self.publisher
+        if publisher is None or not publisher.id or self.figures.sending_ts:
+            return pong  # what is under way is not sent yet
+        with self.replica.read() as tx:
+            head = tx.head().lseq
+            publisher.told_in_pong(head)
+            positions = digests = None
+            if self._pongs % DIGESTS_EVERY == 0 and not self.is_copying:
+                positions, digests = digests_of(tx) or (None, None)
+        return replace(pong, head=head, place=publisher.place, positions=positions, digests=digests)
 
     def _answers(self, publisher: Publisher) -> list[Message]:
         """Take note of what the subscriber said meanwhile."""
@@ -124,7 +171,8 @@ class StreamOut:
         if not publisher.may_send:
             return []
         with self.replica.read() as tx:
-            return publisher.next_messages(tx, self.replica.definitions(tx))
+            messages = publisher.next_messages(tx, self.replica.definitions(tx))
+            return messages or publisher.place_to_tell(tx)
 
     def _has_more(self, publisher: Publisher) -> bool:
         """Whether a step that sent nothing has to be followed by another: it may have looked at a part only."""

@@ -7,8 +7,9 @@ stops the node.
 """
 
 import logging
+import math
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, TypeAlias
@@ -18,14 +19,16 @@ import trio
 from replication.connection import Connection, Dial, Target
 from replication.credit import CreditBudget
 from replication.errors import LinkLost, PeerRefused, RemoteProtocolError
+from replication.figures import LinkFigures
 from replication.link import Link
-from replication.messages import Bye, Databases, Hello, Message
+from replication.messages import Bye, Databases, Hello, Message, Pong
 from replication.policy import Policy
 from replication.remote_calls import Answerer, Caller, Handler
 from replication.replica import Replica, own_hello
 from replication.settings import LinkSettings
 from replication.stream_in import StreamIn
 from replication.stream_out import StreamOut
+from replication.subscription import EVERY_TABLE
 from replication.wanted_links import WantedPeer, WantedStream
 from storage.catalog import Catalog
 from storage.errors import AlreadyExists, DatabaseError, DiskFull
@@ -50,9 +53,18 @@ class LinkRecord:
     stream: StreamIn | None = None
     caller: Caller | None = None
     connected_at_us: int | None = None
-    connections: int = 0
+    """Since when the link is up: the peer takes it, and answers."""
     last_error: tuple[str, int, str] | None = None
     """Code, time in µs, text."""
+    reported: str | None = None
+    """What the log has said of the link since it was last up."""
+
+    @property
+    def has_progressed(self) -> bool:
+        """Whether more than a greeting came of the connection."""
+        if self.stream is not None:
+            return self.stream.is_subscribed
+        return self.link is not None and self.link.has_progressed
 
 
 @dataclass(slots=True, eq=False)
@@ -88,6 +100,8 @@ class Supervisor:
         self.served: dict[Key, ServedLink] = {}
         self.announced: dict[str, dict[str, int]] = {}
         """Peer -> its databases, each with the time of its creation."""
+        self.figures: dict[Key, LinkFigures] = {}
+        """What the links counted since the node started."""
         self._catalog = catalog
         self._policy = policy
         self._dial = dial
@@ -97,6 +111,7 @@ class Supervisor:
         self._shard = shard
         self._budget = CreditBudget(settings.receive_memory_bytes)
         self._changed = trio.Event()
+        self._skewed: set[str] = set()
 
     # -- what others ask ------------------------------------------------------------------------------------------
 
@@ -116,6 +131,17 @@ class Supervisor:
         if record is None or record.caller is None:
             raise LinkLost(f"'{peer}' is not connected")
         return await record.caller.call(operation, timeout_s=timeout_s)
+
+    def nearest(self, names: Collection[str]) -> list[str]:
+        """The connected peers of these names, the one that answers soonest first."""
+        found: list[tuple[float, str]] = []
+        for name in names:
+            record = self.dialled.get((name, ""))
+            if record is not None and record.caller is not None and record.link is not None:
+                latency_s = record.link.session.liveness.latency_s
+                if record.link.session.peer is not None:
+                    found.append((math.inf if latency_s is None else latency_s, name))
+        return [name for _, name in sorted(found)]
 
     def databases_changed(self) -> None:
         """A database came or went: tell the peers."""
@@ -189,7 +215,8 @@ class Supervisor:
             name, created = stream.database, self.announced[stream.peer].get(stream.database, 0)
             if stream.is_new and name not in self._catalog.names and self._policy.may_create(name, created):
                 try:
-                    await self._catalog.create(name, created_us=created)
+                    is_filling = stream.tables == EVERY_TABLE and not stream.except_nodes
+                    await self._catalog.create(name, created_us=created, is_filling=is_filling)
                 except AlreadyExists:
                     continue
                 log.info("database '%s' was created, as '%s' has it", name, stream.peer)
@@ -203,9 +230,10 @@ class Supervisor:
             while True:
                 had_progress = False
                 try:
-                    had_progress = await self._connect(key, record)
+                    await self._connect(key, record)
+                    had_progress = record.has_progressed
                 except DatabaseError as error:
-                    had_progress = record.link is not None and record.link.has_progressed
+                    had_progress = record.has_progressed
                     self._note_error(key, record, error)
                     if isinstance(error, PeerRefused) and error.after_s is not None:
                         if error.after_s < 0:
@@ -213,6 +241,7 @@ class Supervisor:
                         else:
                             delay_s = max(delay_s, error.after_s)
                 finally:
+                    self._note_end(key, record.link)
                     record.link = record.stream = record.caller = None
                     record.connected_at_us = None
                 if had_progress:
@@ -222,12 +251,38 @@ class Supervisor:
 
     def _note_error(self, key: Key, record: LinkRecord, error: Exception) -> None:
         code = "disk-full" if isinstance(error, DiskFull) else getattr(error, "code", "lost")
-        is_news = record.last_error is None or record.last_error[2] != str(error)
         record.last_error = (code, self._catalog.clock(), str(error))
-        what = f"database '{key[1]}'" if key[1] else "control"
-        log.log(logging.WARNING if is_news else logging.DEBUG, "link to '%s' (%s): %s", key[0], what, error)
+        level = logging.DEBUG if record.reported == str(error) else logging.WARNING
+        record.reported = str(error)
+        log.log(level, "link to '%s' (%s) is down: %s", key[0], _what(key), error)
 
-    async def _connect(self, key: Key, record: LinkRecord) -> bool:
+    def _note_progress(self, key: Key, record: LinkRecord) -> None:
+        """Something came over a link: it is up once the peer has taken it and answered."""
+        if record.connected_at_us is None and record.has_progressed:
+            record.connected_at_us = self._catalog.clock()
+            record.reported = None
+            self._figures_of(key).inbox.connections += 1
+            log.info("link to '%s' (%s) is up", key[0], _what(key))
+
+    def _note_end(self, key: Key, link: Link | None) -> None:
+        silent_s = None if link is None else link.silent_s()
+        if silent_s is not None:
+            figures = self._figures_of(key)
+            figures.alive_us = max(figures.alive_us, self._catalog.clock() - int(silent_s * 1_000_000))
+
+    def _note_skew(self, peer: str, link: Link) -> None:
+        """Report a peer whose clock is far from ours, once; nothing is refused for its time."""
+        skew_s = link.session.liveness.clock_skew_s
+        if abs(skew_s) <= self.settings.clock_skew_s_max:
+            self._skewed.discard(peer)
+        elif peer not in self._skewed:
+            self._skewed.add(peer)
+            log.error("the clock of '%s' is %+.1f s from that of this node", peer, skew_s)
+
+    def _figures_of(self, key: Key) -> LinkFigures:
+        return self.figures.setdefault(key, LinkFigures())
+
+    async def _connect(self, key: Key, record: LinkRecord) -> None:
         peer, database = key
         authorization = record.wanted.authorization if isinstance(record.wanted, WantedPeer) else None
         connection = await self._dial(Target(url=record.url, name=peer, authorization=authorization))
@@ -243,26 +298,33 @@ class Supervisor:
             head=(lambda: 0) if replica is None else replica.head,
         )
         record.link = link
-        record.connections += 1
-        record.connected_at_us = self._catalog.clock()
+
+        def receive(message: Message, size_bytes: int) -> None:
+            part.receive(message, size_bytes)
+            if record.connected_at_us is None:
+                self._note_progress(key, record)
+            if isinstance(message, Pong) and not database:
+                self._note_skew(peer, link)
+
+        part: Caller | StreamIn
         if replica is None:
-            caller = record.caller = Caller(link, on_databases=partial(self._note_databases, peer))
+            part = caller = record.caller = Caller(link, on_databases=partial(self._note_databases, peer))
             try:
-                await link.run(caller.receive, partial(self._hold_control, link))
+                await link.run(receive, partial(self._hold_control, link))
             finally:
                 caller.close()
         else:
             assert isinstance(record.wanted, WantedStream)
-            stream = record.stream = StreamIn(
+            part = stream = record.stream = StreamIn(
                 replica,
                 link,
                 budget=self._budget,
                 clock=self._catalog.clock,
                 tables=record.wanted.tables,
                 except_nodes=record.wanted.except_nodes,
+                figures=self._figures_of(key).inbox,
             )
-            await link.run(stream.receive, stream.run)
-        return link.has_progressed
+            await link.run(receive, stream.run)
 
     async def _hold_control(self, link: Link) -> None:
         self._note_databases(link.peer.name, link.peer.databases or {})
@@ -307,6 +369,7 @@ class Supervisor:
         finally:
             if self.served.get(served[0].key) is served[0]:
                 del self.served[served[0].key]
+                self._note_end(served[0].key, link)
 
     def _answer_hello(self, hello: Hello | None) -> Hello:
         assert hello is not None, "who is dialled answers"
@@ -330,6 +393,7 @@ class Supervisor:
         own.key = (hello.name, hello.database or "")
         older = self.served.get(own.key)
         self.served[own.key] = own
+        self._figures_of(own.key).outbox.connections += 1
         if older is not None:
             older.link.post(Bye(code="superseded"))
             with trio.move_on_after(SUPERSEDED_WAIT_S):
@@ -339,7 +403,13 @@ class Supervisor:
             self._note_databases(hello.name, hello.databases or {})
             return Answerer(link, self._handler, on_databases=partial(self._note_databases, hello.name))
         assert hello.database is not None
-        stream = own.stream = StreamOut(self.replica(hello.database), link, self._policy)
+        stream = own.stream = StreamOut(
+            self.replica(hello.database),
+            link,
+            self._policy,
+            clock=self._catalog.clock,
+            figures=self._figures_of(own.key).outbox,
+        )
         return stream
 
     def _turn_away(self) -> None:
@@ -389,3 +459,7 @@ class Supervisor:
         if self.announced.get(peer) != databases:
             self.announced[peer] = dict(databases)
             self._wake()
+
+
+def _what(key: Key) -> str:
+    return f"database '{key[1]}'" if key[1] else "control"

@@ -56,6 +56,14 @@ class WantedLinks:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Flow:
+    """Which ways the data of a database goes between this node and a peer."""
+
+    takes: bool
+    gives: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Dealing:
     """What flows between this node and a peer, from this node's point of view."""
 
@@ -110,6 +118,26 @@ def wanted_links(
                     )
                 )
     return WantedLinks(peers=tuple(peers), streams=tuple(streams))
+
+
+def agreed_flows(
+    membership: Membership, routes: Iterable[Route], *, own_databases: Databases, names: Collection[str]
+) -> dict[tuple[str, str], Flow]:
+    """By peer and database, for the databases of these names: what is to flow, whether or not it can just now."""
+    own = membership.self_member
+    if own is None:
+        return {}
+    by_name = {route.name: route for route in routes}
+    flows: dict[tuple[str, str], Flow] = {}
+    for peer in membership.peers.values():
+        dealing = _dealing(own, peer, by_name.get(peer.name))
+        if dealing is None:
+            continue
+        for database in names:
+            flow = Flow(takes=_taken(dealing, database) is not None, gives=_is_given(dealing, database))
+            if (flow.takes or flow.gives) and _is_exchanged(database, own, peer, own_databases):
+                flows[peer.name, database] = flow
+    return flows
 
 
 def may_subscribe(
@@ -168,6 +196,12 @@ def _taken(dealing: _Dealing, database: str) -> TableSelection | None:
         return EVERY_TABLE if dealing.directions.receives else None
     names = frozenset(one.table for one in dealing.subscriptions if one.subscribe and one.database == database)
     return TableSelection("only", names) if names else None
+
+
+def _is_given(dealing: _Dealing, database: str) -> bool:
+    if dealing.subscriptions is None:
+        return dealing.directions.sends
+    return any(one.publish and one.database == database for one in dealing.subscriptions)
 
 
 def _is_exchanged(database: str, own: Member, peer: Member, own_databases: Databases) -> bool:

@@ -13,5 +13,7 @@ What must stay true:
 In reading order: ``keys`` and ``codec`` (values as bytes), ``record`` and ``entry`` (what is stored), ``schema``,
 ``clock`` and ``merge`` (pure rules), ``environment``, ``transaction`` (reading), ``write_transaction``,
 ``table_planner`` and ``write_state`` (writing), ``database`` and ``commit_queue`` (group commit), ``catalog``; then
-``table_writes``, ``planner`` and ``query`` (what requests mean), ``retention``, ``snapshot`` and ``checker``.
+``table_writes``, ``planner`` and ``query`` (what requests mean), ``retention``, ``snapshot`` and ``checker``. What comes
+from other nodes: ``received_entries`` (a stream) and ``copy_file`` with ``copy_merge`` (a copy), both over
+``row_merge``.
 """

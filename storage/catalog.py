@@ -28,7 +28,7 @@ from storage.commit_queue import CommitQueue, Queue
 from storage.data_file import sync_folder
 from storage.database import Database, Maintenance, MaintenanceFunction, Write, WriteFunction
 from storage.environment import Environment
-from storage.errors import DatabaseError, DatabaseExists, DatabaseNotFound, NotOpened
+from storage.errors import BeingCopied, DatabaseError, DatabaseExists, DatabaseNotFound, NotOpened
 from storage.settings import StorageSettings
 
 log = logging.getLogger("storage")
@@ -114,10 +114,14 @@ class Catalog:
     ) -> Any:
         """Run ``function`` as one transaction of database ``name``; its value, once that is durable.
 
-        ``is_local`` keeps it on this node, whatever tables it touches.
+        Raises ``BeingCopied`` where the database has not been filled yet: an upsert would put a part of a record in the
+        place of one that it cannot see. ``is_local`` keeps it on this node, whatever tables it touches.
         """
+        opened = self._get(name)
+        if opened.database.environment.is_filling:
+            raise BeingCopied(name)
         write = Write(function=function, user=user, operation=operation, is_local=is_local)
-        return await self._get(name).queue.write(write)
+        return await opened.queue.write(write)
 
     async def maintain(self, name: str, function: MaintenanceFunction) -> Any:
         """Run a chunk of upkeep of database ``name`` in its next commit; its value, once that is durable."""
@@ -135,16 +139,23 @@ class Catalog:
         while self.names == known:
             await self._changed.wait()
 
-    async def create(self, name: str, *, created_us: int | None = None) -> Database:
-        """``created_us`` is given for a database that came into being elsewhere. Raises ``DatabaseExists``."""
+    async def create(self, name: str, *, created_us: int | None = None, is_filling: bool = False) -> Database:
+        """``created_us`` is given for a database that came into being elsewhere, and that has to be filled from there
+        (``is_filling``) before it takes writes. Raises ``DatabaseExists``.
+        """
         async with self._changing:
             if name in self._opened or name in self._unopened:
                 raise DatabaseExists(name)
             home = self.settings.database_paths.get(name, self.settings.path)
             path = home / folder_of(name)
             created_us = self.clock() if created_us is None else created_us
-            make = partial(_make_environment, settings=self.settings, node=self.node, name=name, created_us=created_us)
-            await self.offload(make_folder, path, name, make)
+            of_new: dict[str, Any] = {
+                "node": self.node,
+                "name": name,
+                "created_us": created_us,
+                "is_filling": is_filling,
+            }
+            await self.offload(make_folder, path, name, partial(_make_environment, settings=self.settings, **of_new))
             return await self._open(name, path)
 
     def dropped_at(self, name: str) -> int:
@@ -274,8 +285,8 @@ def write_note(path: Path, text: str) -> None:
     sync_folder(path.parent)
 
 
-def _make_environment(path: Path, *, settings: StorageSettings, node: str, name: str, created_us: int) -> None:
-    Environment(path, settings, node=node, name=name, created_us=created_us).close()
+def _make_environment(path: Path, *, settings: StorageSettings, **of_new: Any) -> None:
+    Environment(path, settings, **of_new).close()
 
 
 def make_folder(path: Path, name: str, fill: Callable[[Path], None]) -> None:

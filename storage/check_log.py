@@ -7,8 +7,8 @@ row that says it comes from an entry was met here: so no row comes from nowhere.
 
 What a node rightly removed is allowed for: entries before the first, reduced entries, rows of tables that are
 incomplete, records whose expiry passed, and a foreign write so old that the tombstone which beat it may be gone. So is
-what a copy did: entries of its origins that never came, up to their floor, and records whose last write its publisher
-had seen go.
+what a copy did: entries of its origins that never came, up to their floor; records whose last write its publisher had
+seen go; own writes as old, as the tombstone which beat them may have come without an entry.
 """
 
 from collections import OrderedDict
@@ -237,8 +237,8 @@ class _LogWalk:
         for (table_id, stored_key), absent in self._absent.items():
             table = self._snapshot.tables[table_id]
             has_expired = absent.expires_at_ms is not None and absent.expires_at_ms <= self._snapshot.now_ms
-            is_foreign = absent.stamp[1] != self._own.node
-            may_have_lost = is_foreign and absent.stamp[0] < self._first_committed_at + SKEW_US
+            may_come_late = absent.stamp[1] != self._own.node or self._snapshot.copied is not None
+            may_have_lost = may_come_late and absent.stamp[0] < self._first_committed_at + SKEW_US
             if table.complete and not has_expired and not may_have_lost and not absent.is_copied:
                 message = f"neither row nor tombstone is left of its write in entry {absent.lseq}"
                 self._report.add("fold", message, table=table.name, key=stored_key)

@@ -129,6 +129,7 @@ def _check_stamp(snapshot: Snapshot, report: Report, kind: str, table: Table, st
     brings is ahead of the vector until all of it is merged, and where its publisher takes an origin in part.
     """
     may_be_ahead = snapshot.copied is not None and (not row.lseq or row.by is not None)
+    may_be_ahead = may_be_ahead or _is_to_be_restated(snapshot, row)
     for origin_id, oseq in ((row.origin, 0), row.by) if row.by else ((row.origin, row.oseq),):
         position = snapshot.positions.get(origin_id)
         if position is None:
@@ -141,10 +142,16 @@ def _check_stamp(snapshot: Snapshot, report: Report, kind: str, table: Table, st
         report.add(kind, message, table=table.name, key=stored_key)
 
 
+def _is_to_be_restated(snapshot: Snapshot, row: Row) -> bool:
+    """A fork took the position of this row's entry back, and restating has not come to the row yet."""
+    branch = snapshot.branches.get((row.by or (row.origin, 0))[0])
+    return branch is not None and branch.place is not None
+
+
 def _share(snapshot: Snapshot, stored_key: bytes, row: Row) -> int:
     """A row's part of the state digest: nothing where replicas may differ in it."""
     position = snapshot.positions.get(row.origin)
-    if not row.oseq or not row.is_resident or position is None:
+    if not row.oseq or row.residency or position is None:
         return 0
     hashed = blake2b(digest_size=16)
     hashed.update(

@@ -12,6 +12,7 @@ from typing import Any
 import lmdb
 
 from storage import codec
+from storage.abandoned import Branch, read_branches
 from storage.check_report import Report
 from storage.commit_log import HEAD_KEY, Head, Position
 from storage.copy_description import COPIED_KEY
@@ -26,7 +27,7 @@ class Snapshot:
     """``handles`` by name of sub-database, ``tables`` and ``positions`` by short id; ``now_ms`` decides on expiry.
 
     ``copied``: by short id of an origin, the position up to which copies from peers may have decided what is here; None
-    where none was ever begun.
+    where none was ever begun. ``branches``, too, by short id: own entries that a fork left behind.
     """
 
     txn: Any
@@ -36,6 +37,7 @@ class Snapshot:
     positions: dict[int, Position]
     now_ms: int
     copied: dict[int, int] | None
+    branches: dict[int, Branch]
 
     def get(self, handle: str, key: bytes) -> bytes | None:
         data: bytes | None = self.txn.get(key, db=self.handles[handle])
@@ -102,6 +104,7 @@ def _load(txn: Any, handles: dict[str, Any], report: Report, now_ms: int) -> Sna
         positions=dict(_positions(txn, handles, report)),
         now_ms=now_ms,
         copied=_copied(txn.get(COPIED_KEY, db=meta), report),
+        branches=_branches(txn, meta, report),
     )
 
 
@@ -111,6 +114,15 @@ def _copied(data: bytes | None, report: Report) -> dict[int, int] | None:
     except (Corrupt, TypeError, ValueError) as error:
         report.add("meta", f"what copies decided cannot be read: {error}")
         return None
+
+
+def _branches(txn: Any, meta: Any, report: Report) -> dict[int, Branch]:
+    with txn.cursor(db=meta) as cursor:
+        try:
+            return read_branches(cursor)
+        except Corrupt as error:
+            report.add("meta", str(error))
+            return {}
 
 
 def _tables(txn: Any, handles: dict[str, Any], report: Report) -> Iterator[tuple[int, Table]]:

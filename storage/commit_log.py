@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 from storage import codec
+from storage.abandoned import Branch, read_branches
 from storage.entry import NO_CHAIN, Entry, Origin, decode_stored
 from storage.environment import Environment
 from storage.errors import Corrupt, LogTrimmed
@@ -113,22 +114,53 @@ class CommitLog:
                         return int.from_bytes(key)
         return max(self.first() - 1, 0)
 
+    def branches(self) -> dict[Origin, Branch]:
+        """What forks left behind, by own incarnation: entries that are in the log and are nobody's to have."""
+        with self._txn.cursor(db=self._handles["meta"]) as cursor:
+            branches = read_branches(cursor)
+        if not branches:
+            return {}
+        positions = self.positions()
+        return {positions[origin_id].origin: branch for origin_id, branch in branches.items()}
+
     def chain_at(self, origin: Origin, oseq: int) -> bytes | None:
-        """The chain digest of an origin's entry, None where it is not here (any more)."""
+        """The chain digest of an origin's entry, None where it is not here (any more).
+
+        That of what others may have: entries of a branch that a fork left do not count.
+        """
         if oseq == 0:
             return NO_CHAIN
+        branch = self.branches().get(origin)
+        for entry in self.read_from(self._place_before(origin, oseq) + 1):
+            header = entry.header
+            if header.origin != origin or header.oseq < oseq or (branch and branch.holds(entry.lseq, header.oseq)):
+                continue
+            return header.chain if header.oseq == oseq else None
+        return None
+
+    def left_chain_at(self, origin: Origin, oseq: int) -> bytes | None:
+        """The chain digest of an entry of the branch that a fork left, None where there is none."""
+        branch = self.branches().get(origin)
+        if branch is None:
+            return None
+        for entry in self.read_from(self._place_before(origin, oseq, through=branch.last_lseq) + 1):
+            header = entry.header
+            if entry.lseq > branch.last_lseq:
+                return None
+            if header.origin == origin and header.oseq == oseq > branch.base:
+                return header.chain
+        return None
+
+    def _place_before(self, origin: Origin, oseq: int, *, through: int | None = None) -> int:
+        """The last ``lseq`` (of those up to ``through``) at which the kept vector has this position still ahead."""
         with self._txn.cursor(db=self._handles["vectors"]) as cursor:
-            place = 0
             if cursor.last():
                 for key, data in cursor.iterprev():
+                    lseq = int.from_bytes(key)
                     vector = {Origin(node, store): at for node, store, at in codec.decode(data)}
-                    if vector.get(origin, 0) < oseq:
-                        place = int.from_bytes(key)
-                        break
-        for entry in self.read_from(place + 1):
-            if entry.header.origin == origin and entry.header.oseq >= oseq:
-                return entry.header.chain if entry.header.oseq == oseq else None
-        return None
+                    if vector.get(origin, 0) < oseq and (through is None or lseq <= through):
+                        return lseq
+        return 0
 
     def read_from(self, lseq: int = 0) -> Iterator[Entry]:
         """Entries with this ``lseq`` or a greater one, oldest first, as far back as there are any."""

@@ -14,8 +14,8 @@ tombstone: we do not know the stamp of the delete, and none of ours may be made 
 away, as when the merge has ended our vector covers the write: its entry is a duplicate for any stream, and an older
 copy that still has the row meets the second rule. *Until* the end our vector may be behind ``V0``, and an entry that
 ``V0`` covers would put such a row back behind the cursor, where nothing looks again. So from ``begin_merge`` to the
-end no entries of other nodes are applied here; and from the request of the copy on no tombstone is purged, as the file
-may hold what it keeps out. Local writes are ahead of every ``V0``.
+end no entries of other nodes are applied here, and no rows are removed for this node alone; and from the request of the
+copy on no tombstone is purged, as the file may hold what it keeps out. Local writes are ahead of every ``V0``.
 
 Each step is one bounded chunk, run between writes (``database.Maintenance``); the place where the next one goes on is
 put in the transaction of the rows. After a crash merging goes on from the file, which has to be whole then: ask for its
@@ -40,7 +40,8 @@ from storage.keys import encode_primary_key, stored
 from storage.marks import Mark, mark_key
 from storage.received_schema import merge_definitions
 from storage.record import Row, decode_row
-from storage.row_merge import Known, RowMerge, index_only
+from storage.row_merge import Known, RowMerge
+from storage.table_plan import index_only
 from storage.table_planner import EXPIRY_MS_MAX
 from storage.transaction import ReadTransaction
 from storage.write_state import WriteState
@@ -167,6 +168,11 @@ def read_merge_cursor(tx: ReadTransaction) -> MergeCursor | None:
         is_forced=_Plan(*plan).is_forced,
         place=Place(*place),
     )
+
+
+def is_merging(state: WriteState) -> bool:
+    """Whether a merge was begun and has not ended."""
+    return state.get("meta", PLAN_KEY) is not None
 
 
 def abandon_merge(state: WriteState) -> None:

@@ -67,6 +67,8 @@ log = logging.getLogger("storage")
 FORMAT: Final = 1
 CREATED_KEY: Final = b"created"
 """In ``meta``: when the database was created, on whichever node that was; microseconds (u64)."""
+FILLING_KEY: Final = b"filling"
+"""In ``meta`` of a database that came here by announcement, until it has caught up once."""
 MAP_BYTES_MIN: Final = 1 << 30
 """Below this a reservation that fails is given up."""
 READERS_WAIT_S: Final = 60.0
@@ -88,8 +90,19 @@ FIXED_DUPLICATES: Final = ("expiry",)
 class Environment:
     """An open environment. ``origin`` is this life of the database on this node; ``origin_id`` its short id."""
 
-    def __init__(self, path: Path, settings: StorageSettings, *, node: str, name: str, created_us: int = 0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        settings: StorageSettings,
+        *,
+        node: str,
+        name: str,
+        created_us: int = 0,
+        is_filling: bool = False,
+    ) -> None:
         """Open the environment in ``path``, creating it where it is missing, as of ``created_us``.
+
+        ``is_filling``: a new one takes no writes of clients before it has what its peers have.
 
         Raises ``NotOpened`` with the reason where the file cannot be used; it is left as it is.
         """
@@ -97,6 +110,7 @@ class Environment:
         self.name = name
         self.settings = settings
         self.created_us = created_us
+        self.is_filling = is_filling
         self.handles: dict[str, Any] = {}
         self._gate_lock = threading.Lock()
         self._gate = threading.Condition(self._gate_lock)
@@ -243,9 +257,12 @@ class Environment:
                 txn.put(b"format", str(FORMAT).encode(), db=self.handles["meta"])
                 txn.put(b"name", self.name.encode(), db=self.handles["meta"])
                 txn.put(CREATED_KEY, self.created_us.to_bytes(8), db=self.handles["meta"])
+                if self.is_filling:
+                    txn.put(FILLING_KEY, b"1", db=self.handles["meta"])
             elif stored_format != str(FORMAT).encode():
                 raise NotOpened(self.name, f"its format {stored_format.decode()} is not known to this version")
             self.created_us = int.from_bytes(txn.get(CREATED_KEY, default=b"", db=self.handles["meta"]))
+            self.is_filling = txn.get(FILLING_KEY, db=self.handles["meta"]) is not None
 
     def _identify(self, node: str) -> tuple[Origin, int, bool]:
         """Raise the start counters, and take on a new incarnation where this is not the file that was last open."""

@@ -13,7 +13,8 @@
         LogTrimmed          the log no longer reaches back that far: a copy is needed
         VectorBehind        not all is applied here yet that a copy has to cover
         RolledBack          a peer's copy knows more of our own entries than we do
-        Unwritable          MapFull, DiskFull, DiskFailed, ClockUnset: nothing was written
+        Unwritable          MapFull, DiskFull, DiskFailed, ClockUnset, BeingCopied: nothing was written
+        RecordsElsewhere    a write needs records that this node holds only the indexed part of
         Overloaded          the commit queue is longer than a client should wait
         Corrupt             bytes on disk that this software did not write so
         DatabaseClosed      the database was dropped or the node is stopping
@@ -21,6 +22,8 @@
 Lower layers know no HTTP: ``ops/errors.py`` gives each type its status. The message is complete as it stands:
 it names database and table and is shown to clients unchanged.
 """
+
+from collections.abc import Sequence
 
 
 class DatabaseError(Exception):
@@ -137,9 +140,22 @@ class DiskFailed(Unwritable):
         super().__init__(database, f"the disk failed: {text}")
 
 
+class BeingCopied(Unwritable):
+    def __init__(self, database: str) -> None:
+        StorageError.__init__(self, f"Database '{database}' is still being copied to this node")
+
+
 class ClockUnset(Unwritable):
     def __init__(self, database: str) -> None:
         super().__init__(database, "the clock of this machine is not set")
+
+
+class RecordsElsewhere(StorageError):
+    """Records are needed whole that only other nodes hold so; with them at hand the write can be tried again."""
+
+    def __init__(self, database: str, table: str, stored_keys: Sequence[bytes]) -> None:
+        self.stored_keys = tuple(stored_keys)
+        super().__init__(f"{len(self.stored_keys)} records of table '{database}.{table}' are held by other nodes only")
 
 
 class Overloaded(StorageError):

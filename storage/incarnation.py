@@ -5,6 +5,7 @@ to be, and that others may know more of.
 """
 
 from storage.entry import Origin
+from storage.environment import FILLING_KEY
 from storage.write_state import WriteState
 
 
@@ -20,3 +21,9 @@ def mint_incarnation(state: WriteState, *, known_as: Origin, known_oseq: int, kn
         return False
     state.begin_incarnation(environment.settings.new_store_id())
     return True
+
+
+def end_filling(state: WriteState) -> None:
+    """The database has caught up with its peers for the first time: from now on it takes writes of clients."""
+    state.delete("meta", FILLING_KEY)
+    state.environment.is_filling = False

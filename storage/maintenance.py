@@ -156,9 +156,8 @@ def purge_tombstones(
 
 def _is_gone(state: WriteState, row: Row, first: int) -> bool:
     """Whether no entry of the log holds this write any more; one that a copy brought may stand in a later entry."""
-    if row.lseq:
-        return row.lseq < first
-    return row.oseq <= state.floor(row.origin) and (row.by is None or row.by[1] <= state.floor(row.by[0]))
+    is_first_gone = row.lseq < first if row.lseq else row.oseq <= state.floor(row.origin)
+    return is_first_gone and (row.by is None or row.by[1] <= state.floor(row.by[0]))
 
 
 def _page(state: WriteState, handle: str, after: bytes | None, limit: int) -> list[tuple[bytes, bytes]]:

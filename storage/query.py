@@ -34,14 +34,25 @@ PAGE_BYTES_MAX: Final = 64 << 20
 class Search:
     """A planned query and how far it has got. Made and driven outside of any transaction."""
 
-    def __init__(self, database: Database, table_name: str, query: Query, *, page_records: int = PAGE_RECORDS) -> None:
-        """Plan the query. Raises ``TableNotFound``, and ``InvalidKey`` where a value has no place in the order."""
+    def __init__(
+        self,
+        database: Database,
+        table_name: str,
+        query: Query,
+        *,
+        page_records: int = PAGE_RECORDS,
+        whole_only: bool = False,
+    ) -> None:
+        """Plan the query; with ``whole_only`` it leaves out records that this node holds the indexed part of.
+
+        Raises ``TableNotFound``, and ``InvalidKey`` where a value has no place in the order.
+        """
         self._database = database
         self._page_records = page_records
         with database.read() as tx:
             table = tx.table(table_name)
             self.plan = plan_query(query, table, TableStatistics(tx, table))
-            self._reader = Reader(tx, table, chunk_max=min(CHUNK_MAX, page_records))
+            self._reader = Reader(tx, table, chunk_max=min(CHUNK_MAX, page_records), whole_only=whole_only)
         self._found = found_by(self._reader, self.plan)
         self.is_done = False
         """Whether the last page has been delivered."""

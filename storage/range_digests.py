@@ -241,7 +241,7 @@ class RangeScan:
             self.is_still = False
 
     def _counts(self, row: Row) -> bool:
-        if not row.oseq or not row.is_resident:
+        if not row.oseq or row.residency:
             return False
         return row.expires_at_ms is None or (self._includes_expiring and row.expires_at_ms > self._as_of_ms)
 

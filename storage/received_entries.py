@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
 from storage import codec
+from storage.abandoned import read_branches
 from storage.conflicts import ConflictSearch
+from storage.copy_merge import is_merging
 from storage.entry import (
     NO_CHAIN,
     Conflict,
@@ -30,14 +32,15 @@ from storage.errors import Corrupt, InvalidKey, TooManyTables
 from storage.keys import encode_primary_key, stored
 from storage.marks import Mark, decode_mark, mark_key
 from storage.received_schema import apply_schema_entry
-from storage.record import Row
+from storage.record import RESIDENCY_BYTES_MAX, Row
 from storage.row_merge import RowMerge
 from storage.schema import Table
+from storage.table_plan import index_only
 from storage.table_planner import EXPIRY_MS_MAX
 from storage.write_state import WriteState
 
 Problem: TypeAlias = Literal[
-    "gap", "chain", "corrupt", "unknown table", "too many tables", "needs newer version", "own"
+    "gap", "chain", "corrupt", "unknown table", "too many tables", "needs newer version", "own", "merging"
 ]
 """Why an origin stops. ``chain``: the entry does not follow from the one before it, so one of two logs is another."""
 
@@ -92,6 +95,10 @@ class _CannotApply(Exception):
         self.problem: Problem = problem
 
 
+def origin_of(item: Received) -> Origin:
+    return item.origin if isinstance(item, ReceivedSkip) else item.header.origin
+
+
 def read_received(data: bytes, *, is_reduced: bool = False) -> ReceivedEntry:
     """An entry out of the form in which entries travel. Raises ``Corrupt``."""
     header, payload = decode_travelling(data)
@@ -99,7 +106,13 @@ def read_received(data: bytes, *, is_reduced: bool = False) -> ReceivedEntry:
 
 
 def apply_received(state: WriteState, items: Sequence[Received], *, now_us: int) -> Applied:
-    """Apply what can be applied, in order; each entry wholly or not at all."""
+    """Apply what can be applied, in order; each entry wholly or not at all.
+
+    Nothing is, while a copy is merged: an entry that the copy covers could bring a row back behind its cursor.
+    """
+    if is_merging(state):
+        waits: tuple[Problem, str] = ("merging", "a copy is being merged")
+        return Applied(stopped=dict.fromkeys(map(origin_of, items), waits))
     application = _Application(state, now_us)
     for item in items:
         application.take(item)
@@ -115,9 +128,12 @@ class _Application:
         self._now_us = now_us
         self._node = state.environment.origin.node
         self._conflicts = ConflictSearch(state)
+        with state.cursor("meta") as meta:
+            branches = read_branches(meta)
+        self._restating = {Origin(*state.origin(of)) for of, branch in branches.items() if branch.place is not None}
 
     def take(self, item: Received) -> None:
-        origin = item.origin if isinstance(item, ReceivedSkip) else item.header.origin
+        origin = origin_of(item)
         if origin in self.applied.stopped:
             return
         try:
@@ -195,6 +211,8 @@ class _Application:
         """The chain digest that an item ``[first, last]`` of ``origin`` has to follow; None: it is here already."""
         if origin == self._state.environment.origin:
             raise _CannotApply("own", f"entry {first} bears this node's own current name")
+        if origin in self._restating:
+            raise _CannotApply("own", f"entry {first} has to wait until this node has restated its own of that number")
         position = self._state.find_position(origin)
         oseq, chain = (0, NO_CHAIN) if position is None else (position.oseq, position.chain)
         if last <= oseq:
@@ -277,7 +295,7 @@ class _Application:
             residency=codec.encode(residency) if residency else b"",
         )
         if record is not None and residency and self._node not in residency:
-            record, incoming = _index_only(merge.table, record, incoming)
+            record, incoming = index_only(merge.table, record, incoming)
         known = merge.known(stored_key)
         outcome = merge.merge(stored_key, incoming, known, record=record, is_restatement=restated is not None)
         if known is None:
@@ -296,12 +314,6 @@ class _Application:
         if conflict is not None:
             conflicts.append(conflict)
         return known.row.lseq if outcome == "applied" else 0
-
-
-def _index_only(table: Table, record: dict[str, Any], row: Row) -> tuple[dict[str, Any], Row]:
-    """What a node keeps of a record that lives elsewhere: the key and what is indexed, so that searches find it."""
-    kept = {name: value for name, value in record.items() if name in table.index_ids or name == table.primary_key}
-    return kept, row._replace(value=codec.encode(kept), is_resident=False)
 
 
 def _record(write: dict[str, Any], table: Table) -> dict[str, Any]:
@@ -335,7 +347,8 @@ def _is_expiry(value: Any) -> bool:
 
 
 def _is_names(value: Any) -> bool:
-    return type(value) is list and all(type(name) is str for name in value)
+    is_list = type(value) is list and all(type(name) is str for name in value)
+    return is_list and len(codec.encode(value)) <= RESIDENCY_BYTES_MAX
 
 
 def _is_stamp(value: Any) -> bool:

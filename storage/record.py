@@ -10,7 +10,7 @@ offset bytes content
 21     8     ``lseq`` of the entry that wrote it here; 0 after a copy
 29     8     EXPIRES: instant, milliseconds since 1970
 …      12    BY: origin and oseq of the restatement that brought it last
-…      2+n   RESIDENCY: length and CBOR list of node names
+…      2+n   RESIDENCY: length and CBOR list of the nodes that hold the record in full; none: all of them
 …      n     CBOR of the record; for a tombstone CBOR of the primary key
 ====== ===== ==========================================================================
 """
@@ -31,6 +31,8 @@ _EXPIRY: Final = struct.Struct(">Q")
 _BY: Final = struct.Struct(">IQ")
 _LENGTH: Final = struct.Struct(">H")
 HEAD_BYTES: Final = _HEAD.size
+RESIDENCY_BYTES_MAX: Final = (1 << 16) - 1
+"""What the length before an encoded residency can say."""
 
 
 class Row(NamedTuple):
@@ -48,6 +50,7 @@ class Row(NamedTuple):
     by: tuple[int, int] | None = None
     residency: bytes = b""
     is_resident: bool = True
+    """False where ``value`` is only what is indexed: the record is held in full by the nodes of its residency."""
 
     def is_expired(self, now_ms: int) -> bool:
         return self.expires_at_ms is not None and self.expires_at_ms <= now_ms

@@ -7,7 +7,6 @@ record comes only once between two of these.
 
 from typing import Any, NamedTuple
 
-from storage import codec
 from storage.entry import Stamp
 from storage.merge import Outcome, judge
 from storage.record import Row, decode_row, encode_row
@@ -106,7 +105,7 @@ class RowMerge:
         """Put a row into the expiry order, or else into the digest of what all replicas hold alike."""
         if row.expires_at_ms is not None:
             self.plan.expiry_adds.append((expiry_key(row.expires_at_ms, self.table.id), stored_key))
-        elif row.oseq and row.is_resident:
+        elif row.oseq and not row.residency:
             stamp = self._state.stamp_bytes(row.ts, row.origin, row.oseq)
             self.plan.digest_change += row_hash(stamp, stored_key, row.value)
 
@@ -121,9 +120,3 @@ class RowMerge:
         if by is None or known_by is None:
             return by is not None
         return (self._state.origin(by[0]), by[1]) > (self._state.origin(known_by[0]), known_by[1])
-
-
-def index_only(table: Table, record: dict[str, Any], row: Row) -> tuple[dict[str, Any], Row]:
-    """What a node keeps of a record that lives elsewhere: the key and what is indexed, so that searches find it."""
-    kept = {name: value for name, value in record.items() if name in table.index_ids or name == table.primary_key}
-    return kept, row._replace(value=codec.encode(kept), is_resident=False)

@@ -43,12 +43,15 @@ class Window(NamedTuple):
 class Reader:
     """The snapshot that a running query reads from; ``use`` exchanges it."""
 
-    __slots__ = ("chunk_max", "examined", "table", "tx")
+    __slots__ = ("_whole_only", "chunk_max", "examined", "table", "tx")
 
-    def __init__(self, tx: ReadTransaction, table: Table, *, chunk_max: int = CHUNK_MAX) -> None:
+    def __init__(
+        self, tx: ReadTransaction, table: Table, *, chunk_max: int = CHUNK_MAX, whole_only: bool = False
+    ) -> None:
         self.tx = tx
         self.table = table
         self.chunk_max = chunk_max
+        self._whole_only = whole_only
         self.examined = 0
         """Entries met so far: what a page of a query that finds little is measured by."""
 
@@ -74,11 +77,13 @@ class Reader:
         return f"i{index_id}"
 
     def record_of(self, data: bytes) -> dict[str, Any] | None:
-        """The record of a stored row, None where it has expired."""
+        """The record of a stored row, None where it has expired, or is to be left out as other nodes hold it."""
         if not data[0] and not self.table.dropped:
             record: dict[str, Any] = codec.decode(data[HEAD_BYTES:])
             return record
         row = decode_row(data)
+        if self._whole_only and not row.is_resident:
+            return None
         return None if row.is_expired(self.tx.now_ms) else self.table.visible(row.decode(), row.ts)
 
     def stored_rows(self, stored_keys: Sequence[bytes]) -> dict[bytes, bytes]:

@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 
+def random_store_id() -> str:
+    return uuid.uuid4().hex
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageSettings:
     path: Path
@@ -28,5 +32,5 @@ class StorageSettings:
     sub_databases_max: int = 10_000
     """Rows, tombstones and indexes of all tables; fixed when an environment is opened."""
     readers_max: int = 512
-    new_store_id: Callable[[], str] = lambda: uuid.uuid4().hex
+    new_store_id: Callable[[], str] = random_store_id
     """Names a life of a database; handed in, so that a simulation can be repeated."""

@@ -28,6 +28,7 @@ from lmdb.verify import VerifyError, verify
 from storage import codec
 from storage.catalog import folder_of, make_folder
 from storage.commit_log import HEAD_KEY
+from storage.copy_description import COPIED_KEY
 from storage.data_file import DATA_FILE, lacks_room
 from storage.database import Database
 from storage.entry import decode_stored, encode_reduced
@@ -168,7 +169,7 @@ class _TableWriter:
         yield HEAD_KEY, self._tx.head().encoded()
         yield b"pool", codec.encode({"p": [numbers["p"], []], "i": [numbers["i"], []], "table": [last_table]})
         for key, value in self._items("meta"):
-            if key.startswith(HIDDEN_KEY) and key[len(HIDDEN_KEY) :] in self._table_keys:
+            if key == COPIED_KEY or (key.startswith(HIDDEN_KEY) and key[len(HIDDEN_KEY) :] in self._table_keys):
                 yield key, value
 
     def write_log(self) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from storage import codec
 from storage.index import entries_of, is_same
 from storage.record import Row
 from storage.schema import Table
@@ -27,6 +28,8 @@ class Staged:
     changed: list[str] | None
     """Attributes named by the request; None where all are new."""
     expires_at_ms: int | None
+    residents: tuple[str, ...] = ()
+    """The nodes that will hold the record in full, () for all."""
 
 
 @dataclass(slots=True)
@@ -81,3 +84,9 @@ class TablePlan:
         if before > 1 or after > 1:
             change = max(after - 1, 0) - max(before - 1, 0)
             self.extra_changes[name] = self.extra_changes.get(name, 0) + change
+
+
+def index_only(table: Table, record: dict[str, Any], row: Row) -> tuple[dict[str, Any], Row]:
+    """What a node keeps of a record that lives elsewhere: the key and what is indexed, so that searches find it."""
+    kept = {name: value for name, value in record.items() if name in table.index_ids or name == table.primary_key}
+    return kept, row._replace(value=codec.encode(kept), is_resident=False)

@@ -12,9 +12,9 @@ from storage import codec
 from storage.clock import milliseconds
 from storage.entry import DIGEST_BYTES, Stamp
 from storage.merge import judge
-from storage.record import Row, encode_head
+from storage.record import Row, encode_head, encode_row
 from storage.schema import Table
-from storage.table_plan import Staged, TablePlan
+from storage.table_plan import Staged, TablePlan, index_only
 from storage.typed_values import conform, time_value
 from storage.write_state import WriteState
 
@@ -73,13 +73,17 @@ class TablePlanner:
             write["a"] = staged.changed
         expires_at_ms = self._expiry(staged, record)
         plan = self.result
-        if expires_at_ms is None:
+        if staged.residents and self._oseq:
+            write["r"] = list(staged.residents)
+            record = self._plan_resident_row(stored_key, staged, record, value, expires_at_ms)
+        elif expires_at_ms is None:
             plan.rows.append((stored_key, self._head + value))
             plan.digest_change += row_hash(self._stamp_bytes, stored_key, value) if self._oseq else 0
         else:
-            write["x"] = expires_at_ms
             head = encode_head(self._ts, self._environment.origin_id, self._oseq, self._lseq, expires_at_ms)
             plan.rows.append((stored_key, head + value))
+        if expires_at_ms is not None:
+            write["x"] = expires_at_ms
             plan.expiry_adds.append((expiry_key(expires_at_ms, self._table.id), stored_key))
         if staged.tombstone is not None:
             plan.removed_tombstones.append(stored_key)
@@ -88,6 +92,24 @@ class TablePlanner:
         else:
             forget_row(self.result, self._state, stored_key, staged.old)
             plan.index_replaced(stored_key, self._old_visible(staged), record)
+
+    def _plan_resident_row(
+        self, stored_key: bytes, staged: Staged, record: dict[str, Any], value: bytes, expires_at_ms: int | None
+    ) -> dict[str, Any]:
+        """The row of a record that some nodes hold in full; what of the record is here. The log entry has all of it."""
+        row = Row(
+            ts=self._ts,
+            origin=self._environment.origin_id,
+            oseq=self._oseq,
+            lseq=self._lseq,
+            value=value,
+            expires_at_ms=expires_at_ms,
+            residency=codec.encode(list(staged.residents)),
+        )
+        if self._environment.origin.node not in staged.residents:
+            record, row = index_only(self._table, record, row)
+        self.result.rows.append((stored_key, encode_row(row)))
+        return record
 
     def _plan_delete(self, stored_key: bytes, staged: Staged) -> None:
         plan = self.result
@@ -98,9 +120,13 @@ class TablePlanner:
             plan.index_replaced(stored_key, self._old_visible(staged), {})
 
     def _old_visible(self, staged: Staged) -> dict[str, Any]:
-        """The stored record whose index entries are there, also where it has expired and counts as absent."""
-        if staged.old_record is not None or staged.old is None:
-            return staged.old_record or {}
+        """The stored record whose index entries are there, also where it has expired and counts as absent, or where the
+        whole of it came from another node, which may have dropped attributes that are indexed here.
+        """
+        if staged.old is None:
+            return {}
+        if staged.old_record is not None and staged.old.is_resident:
+            return staged.old_record
         return self._table.visible(staged.old.decode(), staged.old.ts)
 
     def _expiry(self, staged: Staged, record: dict[str, Any]) -> int | None:
@@ -122,7 +148,7 @@ def forget_row(plan: TablePlan, state: WriteState, stored_key: bytes, row: Row) 
     """Take a row that goes out of the digest, or out of the expiry order."""
     if row.expires_at_ms is not None:
         plan.expiry_removes.append((expiry_key(row.expires_at_ms, plan.table.id), stored_key))
-    elif row.oseq and row.is_resident:
+    elif row.oseq and not row.residency:
         plan.digest_change -= row_hash(state.stamp_bytes(row.ts, row.origin, row.oseq), stored_key, row.value)
 
 
@@ -130,7 +156,9 @@ def row_hash(stamp_bytes: bytes, stored_key: bytes, value: bytes) -> int:
     """One visible row's share of its table's state digest: H(stamp, key, value) as a number; digests are sums modulo
     2^128.
 
-    The stamp comes first as it is equal for all rows of an entry; the key's length keeps key and value apart.
+    The stamp comes first as it is equal for all rows of an entry; the key's length keeps key and value apart. Rows that
+    replicas may rightly hold differently have no share: local and expiring ones, and those with a residency, on their
+    residents as well: else a table that only some nodes hold in full could never be found equal.
     """
     hashed = blake2b(b"".join((stamp_bytes, len(stored_key).to_bytes(2), stored_key, value)), digest_size=DIGEST_BYTES)
     return int.from_bytes(hashed.digest())

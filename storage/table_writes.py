@@ -7,11 +7,13 @@ attributes are stored but neither declared nor indexed. A key that occurs twice 
 
 import secrets
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias
 
-from storage.errors import InvalidKey
+from storage.elsewhere import ChooseResidents, Version
+from storage.errors import InvalidKey, RecordsElsewhere
 from storage.keys import encode_primary_key, stored
 from storage.schema import CREATED_TIME, UPDATED_TIME, Attribute, Table, check_attribute_name
 from storage.write_transaction import WriteTransaction
@@ -38,17 +40,21 @@ def write_records(
     mode: Mode,
     *,
     expires_at_ms: int | None = None,
+    choose_residents: ChooseResidents | None = None,
+    fetched: Mapping[bytes, Version] = MappingProxyType({}),
 ) -> Written:
     """Stage ``records`` by the rules of ``mode``. Raises ``StorageError`` types; nothing is written then.
 
     The dictionaries are not changed. For ``update`` every record must carry its primary key: the caller has checked
-    that.
+    that. ``fetched`` are records that other nodes hold, by stored key; ``RecordsElsewhere`` names all that are missing.
     """
     table = tx.table(table_name)
     if table.is_dynamic:
         table = _learn_attributes(tx, table, records)
+    tx.use_fetched(table, fetched)
     primary_key = table.primary_key
     result = Written()
+    missing: list[bytes] = []
     for sent in records:
         key = sent.get(primary_key)
         if key is None:
@@ -62,7 +68,11 @@ def write_records(
                 continue
             current = None
         else:
-            current = tx.record(table, stored_key)
+            try:
+                current = tx.record(table, stored_key)
+            except RecordsElsewhere as error:
+                missing.extend(error.stored_keys)
+                continue
         if current is not None:
             tx.put(
                 table,
@@ -71,13 +81,23 @@ def write_records(
                 {**current, **sent},
                 changed=[name for name in sent if name != primary_key],
                 expires_at_ms=expires_at_ms,
+                choose_residents=choose_residents,
             )
         elif mode == "update":
             result.skipped.append(key)
             continue
         else:
-            tx.put(table, key, stored_key, dict(sent), expires_at_ms=expires_at_ms)
+            tx.put(
+                table,
+                key,
+                stored_key,
+                dict(sent),
+                expires_at_ms=expires_at_ms,
+                choose_residents=choose_residents,
+            )
         result.written.append(key)
+    if missing:
+        raise RecordsElsewhere(table.database, table_name, missing)
     return result
 
 

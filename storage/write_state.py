@@ -216,6 +216,7 @@ class WriteState:
 
     def apply_schema_change(self, change: SchemaChange, ts: int) -> None:
         self._schema_version += 1
+        self._has_changes = True
         if change.kind == "create_table":
             self._create_table(change, ts)
             return

@@ -15,8 +15,16 @@ from typing import Any, NamedTuple
 
 from storage import codec
 from storage.clock import tick
-from storage.entry import Kind, Origin, encode_header, encode_stored
-from storage.errors import AttributeExists, SchemaConflict, TableExists, TableNotFound, TransactionTooLarge
+from storage.elsewhere import ChooseResidents, Version, residents_of
+from storage.entry import Kind, Origin, Stamp, encode_header, encode_stored
+from storage.errors import (
+    AttributeExists,
+    RecordsElsewhere,
+    SchemaConflict,
+    TableExists,
+    TableNotFound,
+    TransactionTooLarge,
+)
 from storage.record import Row, decode_row
 from storage.restatement import is_restatable, plan_restatements
 from storage.row_merge import Known
@@ -50,12 +58,14 @@ class WriteTransaction:
         self._tables: dict[str, Table] = dict(state.tables)
         self._staged: dict[str, dict[bytes, Staged]] = {}
         self._restated: dict[str, dict[bytes, Known]] = {}
+        self._fetched: dict[str, Mapping[bytes, Version]] = {}
         self._schema_changes: list[SchemaChange] = []
         self._touched_us = 0
         self._has_tombstones: dict[int, bool] = {}
         self._ts = 0
         self._plans: list[TablePlan] = []
         self._entries: list[tuple[int, int, bytes]] = []
+        self._position: tuple[Origin, int] | None = None
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -70,14 +80,34 @@ class WriteTransaction:
         return self._tables
 
     def record(self, table: Table, stored_key: bytes) -> dict[str, Any] | None:
-        """The live record, as this transaction has left it so far. Not to be changed in place."""
+        """The live record, as this transaction has left it so far. Not to be changed in place.
+
+        Raises ``RecordsElsewhere`` where other nodes hold it and it was not brought by ``use_fetched``.
+        """
         staged = self._staged.get(table.name, {}).get(stored_key)
         if staged is not None:
             return staged.record
         row = self._row(table, stored_key)
         if row is None or row.is_expired(self.now_ms):
             return None
-        return table.visible(row.decode(), row.ts)
+        record = self._whole(table, stored_key, row)
+        if record is None:
+            raise RecordsElsewhere(self._state.environment.name, table.name, (stored_key,))
+        return record
+
+    def use_fetched(self, table: Table, versions: Mapping[bytes, Version]) -> None:
+        """Let ``record`` find these where only their indexed part is here, and still of the same version."""
+        self._fetched[table.name] = versions
+
+    def _whole(self, table: Table, stored_key: bytes, row: Row) -> dict[str, Any] | None:
+        """The record of a row; None where only its indexed part is at hand."""
+        visible = table.visible(row.decode(), row.ts)
+        if row.is_resident:
+            return visible
+        fetched = self._fetched.get(table.name, {}).get(stored_key)
+        if fetched is None or fetched.stamp != Stamp(row.ts, *self._state.origin(row.origin), row.oseq):
+            return None
+        return {**table.visible(fetched.record, row.ts), **visible}
 
     def records(self, table: Table) -> Iterator[dict[str, Any]]:
         """All live records of a table as this transaction has left them, staged ones first. Not to be changed in
@@ -128,11 +158,18 @@ class WriteTransaction:
         *,
         changed: list[str] | None = None,
         expires_at_ms: int | None = None,
+        choose_residents: ChooseResidents | None = None,
     ) -> None:
-        """Stage the whole record, which from now on belongs to this transaction; ``seal`` sets its times."""
+        """Stage the whole record, which from now on belongs to this transaction; ``seal`` sets its times.
+
+        Where nobody chooses them, those who hold the record go on to do so.
+        """
         staged = self._stage(table, key, stored_key)
         if staged.record is not None and staged.changed is not None and changed is not None:
             changed = list(dict.fromkeys((*staged.changed, *changed)))
+        if choose_residents is not None:
+            is_new = staged.record is None and staged.old_record is None
+            staged.residents = choose_residents(None if is_new else staged.residents)
         staged.record = record
         staged.changed = changed
         staged.expires_at_ms = expires_at_ms
@@ -207,9 +244,11 @@ class WriteTransaction:
             before = old or tombstone
             if before is not None and before.ts > self._touched_us:
                 self._touched_us = before.ts
-            live = old is not None and not old.is_expired(self.now_ms)
-            old_record = table.visible(old.decode(), old.ts) if old is not None and live else None
-            staged = of_table[stored_key] = Staged(key, None, old, old_record, tombstone, None, None)
+            staged = of_table[stored_key] = Staged(key, None, old, None, tombstone, None, None)
+            if old is not None and not old.is_expired(self.now_ms):
+                whole = self._whole(table, stored_key, old)
+                staged.old_record = table.visible(old.decode(), old.ts) if whole is None else whole
+                staged.residents = residents_of(old)
         return staged
 
     # -- sealing ------------------------------------------------------------------------------------------------
@@ -264,6 +303,8 @@ class WriteTransaction:
         stored = encode_stored(committed_at=self._now_us, previous=previous, header=header, payload=payload)
         new_end = LogEnd(end.lseq + 1, end.oseq, end.chain) if is_local else LogEnd(end.lseq + 1, end.oseq + 1, chain)
         self._entries.append((new_end.lseq, new_end.oseq, stored))
+        if not is_local:
+            self._position = (self._state.environment.origin, new_end.oseq)
         return new_end
 
     def _plan_tables(self, names: Iterable[str], lseq: int, oseq: int) -> tuple[list[dict[str, Any]], list[int]]:
@@ -299,6 +340,11 @@ class WriteTransaction:
     def origin(self) -> Origin:
         """Whose entry this transaction becomes: this node in the current life of the database."""
         return self._state.environment.origin
+
+    @property
+    def position(self) -> tuple[Origin, int] | None:
+        """Origin and position of its last entry that other nodes get, known once it is sealed; None: they get none."""
+        return self._position
 
     @property
     def ts(self) -> int:

@@ -37,7 +37,7 @@ def set_configuration_params(body: Mapping[str, Any]) -> SetConfiguration:
 async def set_configuration(ctx: Context, params: SetConfiguration) -> dict[str, Any]:
     """Change settings in the configuration file; they take effect at the next start."""
     await ctx.services.configuration.change(params.values)
-    return with_answers_of_peers(SET, replicated=params.replicated)
+    return await with_answers_of_peers(ctx, SET, replicated=params.replicated)
 
 
 @operation("get_configuration", needs=SuperUser("getConfiguration"))

@@ -108,7 +108,7 @@ async def create_database(ctx: Context, params: CreateDatabase) -> str:
 async def drop_database(ctx: Context, params: DropDatabase) -> dict[str, Any]:
     """Remove a database with all its tables, records, indexes and audit entries. Not reversible."""
     await ctx.catalog.drop(params.database)
-    return with_answers_of_peers(f"successfully deleted '{params.database}'", replicated=params.replicated)
+    return await with_answers_of_peers(ctx, f"successfully deleted '{params.database}'", replicated=params.replicated)
 
 
 def _measured(database: Database, table: str | None) -> list[tuple[Table, TableFigures]]:

@@ -110,7 +110,7 @@ async def drop_table(ctx: Context, params: DropTable) -> dict[str, Any]:
     """Remove a table with its records, indexes and audit entries. Not reversible."""
     await ctx.write(params.database, lambda tx: tx.drop_table(tx.table(params.table)))
     message = f"successfully deleted table '{params.database}.{params.table}'"
-    return with_answers_of_peers(message, replicated=params.replicated)
+    return await with_answers_of_peers(ctx, message, replicated=params.replicated)
 
 
 @operation("create_attribute", needs=StructureUser("createAttribute", or_table_right="insert"), params=CreateAttribute)

@@ -17,6 +17,7 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from tests.bench.cluster import measure_cluster
 from tests.bench.load import Measured, http_request, run_load
 from tests.bench.records import GROUPS, make_record
 from tests.bench.storage_layer import measure_storage
@@ -173,8 +174,13 @@ def main() -> None:
     parser.add_argument("--load", type=int, default=1_000_000, help="records of the large load, 0 for none [1000000]")
     parser.add_argument("--seconds", type=float, default=5.0, help="duration of each rate [5]")
     parser.add_argument("--folder", type=Path, help="where to make the databases [the system's temporary folder]")
+    parser.add_argument("what", nargs="?", choices=("node", "cluster"), default="node", help="what to measure [node]")
     arguments = parser.parse_args()
     console = Console(width=130)
+    if arguments.what == "cluster":
+        console.print(machine())
+        measure_cluster(arguments.folder, records=arguments.records, console=console)
+        return
     results = Table(title=f"logmesh, whole node over HTTP, {CONNECTIONS} connections", title_justify="left")
     for column in ("what", "measured", "goal", ""):
         results.add_column(column, no_wrap=True)

@@ -19,13 +19,13 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from node.certificate_files import is_issued_by, is_key_of, read_chain, read_key, write_certificate, write_key
 from node.certificate_issuing import VALIDITY, issue_authority, issue_leaf, new_key
 from node.certificate_pairs import own_pair
+from node.certificate_rows import certificate_rows
 from node.certificates import (
     AUTHORITY,
     AUTHORITY_KEY,
     CERTIFICATE,
     KEY,
     NodeCertificates,
-    certificate_rows,
     ensure_certificates,
     renew_certificates,
 )

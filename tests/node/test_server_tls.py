@@ -14,9 +14,11 @@ from cryptography.hazmat.primitives import serialization
 
 from node.certificate_files import pem_of, write_certificate, write_key
 from node.certificate_issuing import issue_authority, issue_leaf, new_key
-from node.certificate_pairs import CertificatePair, configured_pairs, own_pair
+from node.certificate_pairs import CertificatePair, TablePairs, with_own
+from node.certificate_rows import ConfiguredFiles, rows_of_files
 from node.certificates import NodeCertificates, ensure_certificates
 from node.errors import StartError
+from node.key_files import KeyFiles, state_of
 from node.server_tls import HTTP1_ALPN, HTTP2_ALPN, ServerTls
 from node.settings import TlsFiles
 from tests.node.tls_peers import shake_hands, strict_client
@@ -44,12 +46,23 @@ def write_pair(folder: Path, authority: trustme.CA, *hosts: str) -> TlsFiles:
     return TlsFiles(certificate=folder / "certificate.pem", private_key=folder / "key.pem")
 
 
-def server_for(made: NodeCertificates, *entries: TlsFiles, alpn: tuple[str, ...] = HTTP1_ALPN) -> ServerTls:
-    def load() -> list[CertificatePair]:
-        return [own_pair(made), *configured_pairs(entries, made, uses=("operations",))]
+def loader(made: NodeCertificates, *entries: TlsFiles) -> Callable[[], list[CertificatePair]]:
+    """Reads the pairs of files as a node does, without a table between."""
+    configured = [ConfiguredFiles(files=files, uses=("operations",)) for files in entries]
+    keys = (files.private_key for files in entries)
+    pairs = TablePairs(KeyFiles(made.keys_path, (path for path in keys if path is not None)))
+    return lambda: with_own(pairs.load(list(rows_of_files(made, configured, node="n1").values())), made)
 
+
+def server_for(made: NodeCertificates, *entries: TlsFiles, alpn: tuple[str, ...] = HTTP1_ALPN) -> ServerTls:
     watched = [path for entry in entries for path in (entry.certificate, entry.private_key) if path is not None]
-    return ServerTls(load, purpose="operations-api", node="n1", watched=watched, alpn=alpn)
+    return ServerTls(
+        loader(made, *entries),
+        purpose="operations-api",
+        node="n1",
+        look=lambda: tuple(map(state_of, watched)),
+        alpn=alpn,
+    )
 
 
 def hosts_in(certificate: x509.Certificate) -> list[str]:
@@ -240,27 +253,28 @@ def test_replaced_files_serve_new_handshakes_of_the_same_context(
     assert hosts_in(shake_hands(context, trusting_everything(), host=None).leaf) == ["new.example.org"]
 
 
-def test_the_last_good_certificates_stay_while_the_files_are_broken(tmp_path: Path, root: trustme.CA) -> None:
-    made = ensure_certificates(tmp_path / "keys", node="n1")
-    entries = [write_pair(tmp_path / "own", root, "db.example.org")]
-    server = ServerTls(
-        lambda: configured_pairs(entries, made, uses=("operations",)), purpose="operations-api", node="n1"
-    )
-    break_certificate(entries[0])
+def test_the_last_good_certificates_stay_where_none_is_left(
+    made: NodeCertificates, tmp_path: Path, root: trustme.CA, caplog: pytest.LogCaptureFixture
+) -> None:
+    pairs = loader(made, write_pair(tmp_path / "own", root, "db.example.org"))()
+    server = ServerTls(lambda: pairs, purpose="operations-api", node="n1")
+    pairs.clear()
     server.reload()
+    assert "the last ones stay in force" in caplog.text
     assert hosts_in(shake_hands(server.context, trusting_everything(), host=None).leaf) == ["db.example.org"]
 
 
-async def test_the_service_notices_replaced_files(
-    made: NodeCertificates, root: trustme.CA, tmp_path: Path, autojump_clock: trio.testing.MockClock
+async def test_the_service_notices_replaced_files_within_two_seconds(
+    made: NodeCertificates, root: trustme.CA, tmp_path: Path
 ) -> None:
     server = server_for(made, write_pair(tmp_path / "own", root, "old.example.org"))
     async with trio.open_nursery() as nursery:
         await nursery.start(server.run)
         write_pair(tmp_path / "own", root, "new.example.org")
-        await trio.sleep(2)
+        with trio.fail_after(2):
+            while hosts_in(shake_hands(server.context, trusting_everything(), host=None).leaf) != ["new.example.org"]:
+                await trio.sleep(0.02)
         nursery.cancel_scope.cancel()
-    assert hosts_in(shake_hands(server.context, trusting_everything(), host=None).leaf) == ["new.example.org"]
 
 
 def test_every_handshake_gets_a_consistent_pair_while_files_are_replaced(

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from node.configuration_sources import StartSources, command_line_values, start_configuration
-from node.settings import FirstAdministrator, ReplicatedDatabase, Settings, TlsFiles
+from node.settings import FirstAdministrator, Settings, TlsFiles
 from node.settings_reader import read_settings, settings_warnings
 from ops.serving_settings import Address
+from replication.agreements import ReplicatedDatabase
 
 
 def settings(root: Path, *arguments: str, mode: str = "prod", file: str | None = None) -> Settings:

@@ -1,8 +1,9 @@
-"""Two ends of a real TLS connection on 127.0.0.1, for tests of contexts and certificates."""
+"""Two ends of a real TLS connection, on 127.0.0.1 or in memory, for tests of contexts and certificates."""
 
 import socket
 import ssl
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +55,44 @@ def shake_hands(server: ssl.SSLContext, client: ssl.SSLContext, *, host: str | N
                 )
         finally:
             serving.join()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Met:
+    """The two ends of one connection, each with the certificate that the other one showed."""
+
+    seen_by_client: x509.Certificate
+    seen_by_server: x509.Certificate | None
+    version: str | None
+    is_resumed: bool | None
+    session: ssl.SSLSession | None
+
+
+def meet(
+    server: ssl.SSLContext, client: ssl.SSLContext, *, host: str | None = "n1", session: ssl.SSLSession | None = None
+) -> Met:
+    """One connection in memory until both sides have read a byte of the other; what either refuses is raised."""
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    serving = server.wrap_bio(to_server, to_client, server_side=True)
+    dialling = client.wrap_bio(to_client, to_server, server_hostname=host, session=session)
+    waiting = {serving, dialling}
+    while waiting:
+        for end in (dialling, serving):
+            with suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+                waiting.discard(end)
+    for writing, reading in ((serving, dialling), (dialling, serving)):
+        writing.write(b"!")
+        assert reading.read(1) == b"!"
+    shown, own = dialling.getpeercert(binary_form=True), serving.getpeercert(binary_form=True)
+    assert shown is not None
+    return Met(
+        seen_by_client=x509.load_der_x509_certificate(shown),
+        seen_by_server=None if own is None else x509.load_der_x509_certificate(own),
+        version=dialling.version(),
+        is_resumed=dialling.session_reused,
+        session=dialling.session,
+    )
 
 
 def _serve_once(listener: socket.socket, server: ssl.SSLContext) -> None:

@@ -11,6 +11,8 @@ import pytest
 import trio
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from node.certificate_source import CertificateSource
+from node.certificate_store import CertificateStore
 from ops.authentication import Authenticator
 from ops.context import Services
 from ops.dispatch import OperationsDispatcher
@@ -126,6 +128,9 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
         control = FakeControl()
         services = Services(
             catalog=catalog,
+            certificates=CertificateStore(
+                catalog, CertificateSource(catalog, keys=settings.keys_path, node=settings.node)
+            ),
             configuration=FakeConfiguration(),
             control=control,
             jobs=jobs,

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from ops.listeners import SOCKET_PATH_BYTES_MAX, CannotListen, Listening, open_listeners
+from ops.listeners import SOCKET_PATH_BYTES_MAX, Listening, open_listeners
 from ops.serving_settings import Address, ServingSettings
+from replication.tcp_ports import CannotListen
 
 
 @contextmanager

@@ -167,6 +167,7 @@ async def open_user_node(
         made = passwords or Passwords(function=ops_settings.hash_function, cost=CHEAP)
         services = Services(
             catalog=catalog,
+            certificates=cast(Any, None),
             configuration=cast(Any, None),
             control=cast(Any, None),
             jobs=cast(Any, None),

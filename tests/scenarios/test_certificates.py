@@ -1,6 +1,8 @@
 """The keys folder of a new node, its certificates as rows, and what a TLS client meets."""
 
+import socket
 import ssl
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
+import trustme
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
@@ -15,6 +18,7 @@ from tests.node_process import NodeProcess
 from tests.scenarios.asking import with_keys_of
 
 HOSTNAME = "otter.example"
+SERVED_S_MAX = 2.0
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +49,29 @@ def rows(node: NodeProcess) -> dict[bool, Any]:
     )
     assert len(found) == 2
     return {row["is_authority"]: row for row in found}
+
+
+def shown_to(node: NodeProcess, host: str | None) -> x509.Certificate:
+    """The certificate that a client meets which asks for ``host``."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    address = httpx.URL(node.url())
+    with (
+        socket.create_connection((address.host, address.port), timeout=10) as raw,
+        context.wrap_socket(raw, server_hostname=host) as connection,
+    ):
+        shown = connection.getpeercert(binary_form=True)
+        assert shown is not None
+        return x509.load_der_x509_certificate(shown)
+
+
+def is_shown_soon(node: NodeProcess, certificate: x509.Certificate, hosts: tuple[str | None, ...]) -> bool:
+    deadline = time.monotonic() + SERVED_S_MAX
+    while not all(shown_to(node, host) == certificate for host in hosts):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def test_keys_are_for_their_owner_only(node: NodeProcess) -> None:
@@ -102,6 +129,36 @@ def test_the_rows_show_the_certificates_and_no_key(node: NodeProcess) -> None:
     for row in shown.values():
         assert "PRIVATE KEY" not in str(row)
         assert row["certificate"].startswith("-----BEGIN CERTIFICATE-----")
+
+
+def test_an_added_certificate_is_served_at_once_by_its_names_and_a_removed_one_no_longer(node: NodeProcess) -> None:
+    own = shown_to(node, HOSTNAME)
+    names = []
+    for host, asked in (("db.example.org", ("db.example.org", None)), ("*.example.net", ("any.example.net",))):
+        issued = trustme.CA().issue_cert(host)
+        chain = issued.cert_chain_pems[0].bytes().decode()
+        key = issued.private_key_pem.bytes().decode()
+        names.append(f"for {host}")
+        node.post(operation="add_certificate", name=names[-1], certificate=chain, private_key=key, is_authority=False)
+        assert is_shown_soon(node, x509.load_pem_x509_certificate(chain.encode()), asked)
+    assert is_shown_soon(node, own, (HOSTNAME, "localhost"))
+    files = {path.name for path in (node.root / "keys").glob("for-*")}
+    assert files == {"for-db.example.org.pem", "for--.example.net.pem"}
+    for name in names:
+        node.post(operation="remove_certificate", name=name)
+    assert is_shown_soon(node, own, ("db.example.org", "any.example.net", None))
+    assert not list((node.root / "keys").glob("for-*"))
+
+
+def test_an_added_certificate_is_still_served_after_a_new_start(node: NodeProcess) -> None:
+    issued = trustme.CA().issue_cert("db.example.org")
+    chain = issued.cert_chain_pems[0].bytes().decode()
+    key = issued.private_key_pem.bytes().decode()
+    node.post(operation="add_certificate", name="mine", certificate=chain, private_key=key, is_authority=False)
+    node.stop()
+    node.start()
+    assert shown_to(node, None) == x509.load_pem_x509_certificate(chain.encode())
+    node.post(operation="remove_certificate", name="mine")
 
 
 def test_old_versions_of_tls_are_refused(node: NodeProcess) -> None:

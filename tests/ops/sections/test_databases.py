@@ -310,8 +310,9 @@ async def test_requests_on_a_database_that_is_being_dropped_end_in_an_answer(nod
     statuses: list[int] = []
 
     async def keep_asking(request: dict[str, Any]) -> None:
-        for _ in range(10):
-            status, answer = await node.post(request)
+        for number in range(10):
+            named = {"attribute": f"y{number}"} if "attribute" in request else {}
+            status, answer = await node.post({**request, **named})
             statuses.append(status)
             assert status == 200 or "closed" in answer["error"] or "does not exist" in answer["error"]
 
