@@ -3,8 +3,10 @@
 Constructs, starts nothing: ``lifetime`` decides what runs when, and in which order it ends.
 """
 
+import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version as version_of
 from typing import cast
 from urllib.parse import urlsplit
@@ -18,6 +20,7 @@ from node.certificates import ensure_certificates
 from node.cluster_assembly import assemble_cluster
 from node.configuration import Configuration
 from node.errors import StartError
+from node.joining import JoinService
 from node.replication_tls import ReplicationTls
 from node.server_tls import HTTP1_ALPN, HTTP2_ALPN, ServerTls
 from node.settings import Settings
@@ -27,11 +30,13 @@ from ops.context import Certificates, Jobs, NodeControl, Services
 from ops.dispatch import OperationsDispatcher
 from ops.http_server import HttpServer
 from ops.jobs import JobRunner
+from ops.joining import Joining
 from ops.node_calls import NodeCalls
 from ops.passwords import Passwords
 from ops.reference import OPERATIONS
 from ops.serving_settings import ServingSettings
 from ops.settings import HashFunction, OpsSettings
+from ops.system_tables import SYSTEM
 from ops.tokens import KeysUnreadable, Tokens
 from replication.cluster import Cluster
 from storage.catalog import Catalog
@@ -100,6 +105,8 @@ class Assembled:
     """None: this node takes no part in replication."""
     cluster: Cluster | None
     """None: as above."""
+    join: JoinService | None
+    """None: as above, or no members to ask are configured."""
     jobs: JobRunner
     token_keys: TokenKeys
 
@@ -139,6 +146,7 @@ def assemble(settings: Settings, catalog: Catalog, control: NodeControl) -> Asse
         tls=tls,
         replication_tls=replication_tls,
         cluster=cluster,
+        join=None if cluster is None else _join_service(settings, catalog, cluster, store),
         jobs=jobs,
         token_keys=token_keys,
     )
@@ -212,6 +220,22 @@ def _replication_tls(settings: Settings, source: CertificateSource) -> Replicati
         node=source.node,
         look=source.look_for_peers,
         trusts_public_roots=settings.replication.enable_root_cas,
+    )
+
+
+def _join_service(
+    settings: Settings, catalog: Catalog, cluster: Cluster, certificates: Certificates
+) -> JoinService | None:
+    if not settings.replication.join:
+        return None
+    return JoinService(
+        cluster,
+        Joining(cluster, certificates, partial(catalog.write, SYSTEM, operation="add_node")),
+        settings.replication.join,
+        credentials=settings.first_administrator,
+        authorities=settings.replication.join_ca,
+        root=settings.root_path,
+        rng=random.Random(),
     )
 
 

@@ -191,6 +191,10 @@ def _rank(pair: CertificatePair, purpose: Purpose, node: str, now: datetime) -> 
         score += _SCORE_NODE_NAME
     if not _USES_OF[purpose].isdisjoint(pair.uses):
         score += _SCORE_PURPOSE
+    elif purpose != "replication" and _USES_OF["replication"].issuperset(pair.uses) and pair.uses:
+        score -= (
+            _SCORE_PURPOSE  # what a cluster signed for links: clients that know this node's authority would refuse it
+        )
     return is_valid, score, leaf.not_valid_before_utc
 
 

@@ -14,7 +14,7 @@ from node.settings import ReplicationSettings
 from ops.authentication import Authenticator
 from ops.errors import AuthenticationFailed
 from ops.http import Peer, Request
-from ops.sections.cluster import authority_fields
+from ops.joining import authority_fields
 from replication.admission import Admission
 from replication.cluster import Cluster, Ports
 from replication.dialer import Dialer

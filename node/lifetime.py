@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 import click
@@ -26,7 +27,7 @@ from ops.temporary_files import remove_leftovers
 from storage.catalog import Catalog, open_catalog
 from storage.errors import DatabaseError
 from storage.log_levels import NOTIFY
-from storage.retention import run_retention
+from storage.retention import no_peers, run_retention
 
 log = logging.getLogger("node")
 
@@ -134,10 +135,13 @@ async def _background(assembled: Assembled, settings: Settings) -> AsyncIterator
         await services.start(assembled.tls.run)
         if assembled.replication_tls is not None:
             await services.start(assembled.replication_tls.run)
-        services.start_soon(run_retention, assembled.services.catalog)
+        rules = no_peers if assembled.cluster is None else assembled.cluster.retention.rules
+        services.start_soon(partial(run_retention, assembled.services.catalog, rules=rules))
         services.start_soon(assembled.token_keys.prepare)
         if assembled.cluster is not None:
             await services.start(assembled.cluster.run)
+        if assembled.join is not None:
+            services.start_soon(assembled.join.run)
         yield
         services.cancel_scope.cancel()
 

@@ -71,8 +71,15 @@ class ReplicationTls:
         """The same one at every call."""
         return self._listening
 
-    def client_context(self, *, verify: bool = True, shows_certificate: bool = True) -> ssl.SSLContext:
-        """The one that is in force now, to be asked for at each connection."""
+    def client_context(
+        self, *, verify: bool = True, shows_certificate: bool = True, authorities_pem: str | None = None
+    ) -> ssl.SSLContext:
+        """The one that is in force now, to be asked for at each connection.
+
+        With ``authorities_pem`` nothing else is trusted. Raises ``ssl.SSLError`` where that holds no certificates.
+        """
+        if verify and authorities_pem is not None:
+            return self._client_context_for(authorities_pem, shows_certificate=shows_certificate)
         return self._in_force.client[verify, shows_certificate]
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -114,14 +121,18 @@ class ReplicationTls:
         return _BothSides(server=server, client=client)
 
     def _client_context(self, authorities: bytes, verify: bool, pair: CertificatePair | None) -> ssl.SSLContext:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_REQUIRED if verify else ssl.CERT_NONE
-        _restrict(context)
+        context = _bare_client_context(verify=verify)
         if verify:
             self._trust(context, authorities, ssl.Purpose.SERVER_AUTH)
         if pair is not None:
             show(context, pair)
+        return context
+
+    def _client_context_for(self, authorities_pem: str, *, shows_certificate: bool) -> ssl.SSLContext:
+        context = _bare_client_context(verify=True)
+        context.load_verify_locations(cadata=authorities_pem)
+        if shows_certificate:
+            show(context, self._in_force.server.default_pair)
         return context
 
     def _trust(self, context: ssl.SSLContext, authorities: bytes, purpose: ssl.Purpose) -> None:
@@ -136,6 +147,14 @@ def _server_context() -> ssl.SSLContext:
     context.verify_mode = ssl.CERT_OPTIONAL
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0
+    _restrict(context)
+    return context
+
+
+def _bare_client_context(*, verify: bool) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_REQUIRED if verify else ssl.CERT_NONE
     _restrict(context)
     return context
 

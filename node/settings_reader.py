@@ -336,12 +336,17 @@ def _replicated_databases(items: tuple[Any, ...]) -> tuple[ReplicatedDatabase, .
         return None
     return tuple(
         ReplicatedDatabase(
-            name=str(item["name"]), sharded=bool(item.get("sharded")), replicate_to=item.get("replicateTo")
+            name=str(item["name"]), sharded=bool(item.get("sharded")), replicate_to=_count(item.get("replicateTo"))
         )
         if isinstance(item, Mapping)
         else ReplicatedDatabase(name=str(item))
         for item in items
     )
+
+
+def _count(value: Any) -> int | None:
+    """A count of nodes; what is none counts as not said."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def _hosts(items: tuple[Any, ...]) -> Iterator[str]:

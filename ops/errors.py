@@ -7,6 +7,7 @@ the layers below are named in ``STATUS_OF``; a test walks every subclass of ``Da
 from collections.abc import Mapping
 from typing import Any
 
+from replication import errors as replication_errors
 from storage import errors as storage_errors
 from storage.errors import DatabaseError
 
@@ -93,11 +94,13 @@ STATUS_OF: Mapping[type[DatabaseError], int] = {
     storage_errors.TooManyTables: 400,
     storage_errors.TransactionTooLarge: 413,
     storage_errors.LogTrimmed: 500,
+    storage_errors.RecordsElsewhere: 502,
     storage_errors.Unwritable: 503,
     storage_errors.Overloaded: 503,
     storage_errors.Corrupt: 500,
     storage_errors.NotOpened: 503,
     storage_errors.DatabaseClosed: 503,
+    replication_errors.NotConfirmed: 504,
 }
 
 

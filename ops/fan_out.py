@@ -6,12 +6,13 @@ would be a lie.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import trio
 
 from ops.context import Context
-from replication.errors import LinkLost
+from replication.errors import ReplicationError
 
 TIMEOUT_S: Final = 600.0
 """For operations that take their time, a deployment for one; pings keep the connection meanwhile."""
@@ -28,19 +29,35 @@ async def with_answers_of_peers(
 
 
 async def answers_of_peers(ctx: Context, *, timeout_s: float = TIMEOUT_S) -> list[dict[str, Any]]:
-    """What each member answers to this request, in the order of their names."""
+    """What each member answers to this request, in the order of their names, as clients see it."""
+    return [_named(answer) for answer in await ask_peers(ctx, timeout_s=timeout_s)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerAnswer:
+    """``failure`` says why there is no result."""
+
+    node: str
+    result: Any = None
+    failure: str | None = None
+
+
+async def ask_peers(ctx: Context, *, timeout_s: float = TIMEOUT_S, **changes: Any) -> list[PeerAnswer]:
+    """This request, with ``changes`` to its fields, to all members at once; one answer for each, in their order."""
     cluster = ctx.services.cluster
     if cluster is None:
         return []
-    operation = {**ctx.body, "operation": ctx.operation, "replicated": False}
+    operation = {**ctx.body, "operation": ctx.operation, "replicated": False, **changes}
     peers = list(cluster.watch.membership.peers)
-    answers: dict[str, dict[str, Any]] = {}
+    answers: dict[str, PeerAnswer] = {}
 
     async def ask(peer: str) -> None:
         try:
-            answers[peer] = _named(peer, await cluster.call(peer, operation, timeout_s=timeout_s))
-        except LinkLost as error:
-            answers[peer] = {"status": "failed", "reason": str(error), "node": peer}
+            result = await cluster.call(peer, operation, timeout_s=timeout_s)
+        except ReplicationError as error:
+            answers[peer] = PeerAnswer(node=peer, failure=str(error))
+        else:
+            answers[peer] = PeerAnswer(node=peer, result=result)
 
     async with trio.open_nursery() as nursery:
         for peer in peers:
@@ -48,5 +65,8 @@ async def answers_of_peers(ctx: Context, *, timeout_s: float = TIMEOUT_S) -> lis
     return [answers[peer] for peer in peers]
 
 
-def _named(peer: str, answer: Any) -> dict[str, Any]:
-    return {**(answer if isinstance(answer, Mapping) else {"result": answer}), "node": peer}
+def _named(answer: PeerAnswer) -> dict[str, Any]:
+    if answer.failure is not None:
+        return {"status": "failed", "reason": answer.failure, "node": answer.node}
+    fields = answer.result if isinstance(answer.result, Mapping) else {"result": answer.result}
+    return {**fields, "node": answer.node}

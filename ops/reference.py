@@ -15,6 +15,7 @@ from ops.sections import (
     certificates,
     cluster,
     cluster_routes,
+    cluster_status,
     configuration,
     databases,
     jobs,
@@ -28,6 +29,7 @@ from ops.sections import (
     tables,
     tokens,
     users,
+    verify_replicas,
 )
 
 SECTIONS: Final[Mapping[str, tuple[Operation, ...]]] = {
@@ -41,8 +43,8 @@ SECTIONS: Final[Mapping[str, tuple[Operation, ...]]] = {
     "Roles": roles.OPERATIONS,
     "Tokens": tokens.OPERATIONS,
     "Sessions": sessions.OPERATIONS,
-    "Cluster": (*cluster.OPERATIONS, *cluster_routes.OPERATIONS),
-    "Agreement": agreement.OPERATIONS,
+    "Cluster": (*cluster.OPERATIONS, *cluster_routes.OPERATIONS, *cluster_status.OPERATIONS),
+    "Agreement": (*agreement.OPERATIONS, *verify_replicas.OPERATIONS),
     "Certificates": certificates.OPERATIONS,
     "Configuration": configuration.OPERATIONS,
     "System": system.OPERATIONS,

@@ -42,6 +42,7 @@ from storage.schema import Table
 _LIMIT: Final = Number(is_integer=True, at_least=1)
 _OFFSET: Final = Number(is_integer=True, at_least=0)
 _FLAG: Final = Boolean()
+_METADATA_OF_ROWS: Final = ("$id", "$updatedtime", "$updatedTime", "$expiresAt")
 _PATTERN: Final = "pattern"
 """Comparator name of a wildcard: its value is text, whatever the attribute's type."""
 
@@ -52,6 +53,8 @@ class IdSearch:
     table: str
     ids: list[Any]
     get_attributes: list[Any]
+    asks_residents: bool = True
+    """Whether records that other nodes hold are fetched from them; else they are left out (``replicateFrom: false``)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,12 +73,16 @@ class Search:
     reverse: bool = False
     explain: bool = False
     status: int = 400
+    asks_residents: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoundSearch:
+    """``shows_indexed_only``: all that is shown of a record is in its indexes, or its key."""
+
     query: Query
     selection: Selection
+    shows_indexed_only: bool
 
 
 # -- the three bodies -------------------------------------------------------------------------------------------------
@@ -102,7 +109,13 @@ def read_id_search(body: Mapping[str, Any]) -> IdSearch:
     elif not all(is_text_or_number(element) for element in elements):
         problems.add("'get_attributes' must be strings or numbers")
     problems.raise_if_any()
-    return IdSearch(database=database, table=table, ids=ids or [], get_attributes=elements or [])
+    return IdSearch(
+        database=database,
+        table=table,
+        ids=ids or [],
+        get_attributes=elements or [],
+        asks_residents=_asks_residents(body),
+    )
 
 
 def read_value_search(body: Mapping[str, Any]) -> Search:
@@ -137,6 +150,7 @@ def read_value_search(body: Mapping[str, Any]) -> Search:
         offset=offset,
         reverse=any(reverse),
         status=500,
+        asks_residents=_asks_residents(body),
     )
 
 
@@ -172,6 +186,7 @@ def read_condition_search(body: Mapping[str, Any]) -> Search:
         offset=offset,
         reverse=flags["reverse"],
         explain=flags["explain"],
+        asks_residents=_asks_residents(body),
     )
 
 
@@ -215,7 +230,17 @@ def bind(search: Search, table: Table) -> BoundSearch:
             reverse=search.reverse,
         ),
         selection=compile_selection(search.get_attributes, table),
+        shows_indexed_only=_are_indexed(search.get_attributes, table),
     )
+
+
+def _are_indexed(elements: list[Any] | None, table: Table) -> bool:
+    """Whether an index-only row has all that these elements show of a record."""
+    names: list[Any] = [WILDCARD] if elements is None else list(elements)
+    if WILDCARD in names and table.is_dynamic:
+        names = [name for name in names if name != WILDCARD] + list(table.attributes)
+    kept = {*table.index_ids, table.primary_key, *_METADATA_OF_ROWS}
+    return all((name_of(name) if isinstance(name, dict) else name) in kept for name in names)
 
 
 def check_known(names: Sequence[str], table: Table, *, status: int) -> None:
@@ -291,6 +316,10 @@ def _database(body: Mapping[str, Any], problems: Problems) -> str:
 
 def _table_text(table: Any) -> str:
     return "undefined" if table is None else str(table)
+
+
+def _asks_residents(body: Mapping[str, Any]) -> bool:
+    return body.get("replicateFrom") is not False
 
 
 def _sent_attributes(body: Mapping[str, Any]) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from storage.entry import Origin
-from storage.marks import Mark, mark_key
+from storage.marks import mark_of
 from storage.transaction import ReadTransaction
 
 LOOKED_AT_MAX: Final = 20_000
@@ -33,8 +33,8 @@ class Unconfirmed(NamedTuple):
 
 def confirmed_by(tx: ReadTransaction, peer: str, told: Mapping[Origin, int]) -> dict[Origin, int]:
     """What is durable at ``peer``, given what it has ``told`` since this node started."""
-    data = tx.txn.get(mark_key(peer), db=tx.environment.handles["meta"])
-    confirmed = {} if data is None else dict(Mark.decoded(peer, data).vector)
+    mark = mark_of(tx, peer)
+    confirmed = {} if mark is None else dict(mark.vector)
     for origin, oseq in told.items():
         confirmed[origin] = max(oseq, confirmed.get(origin, 0))
     return confirmed

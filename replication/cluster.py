@@ -11,11 +11,15 @@ import trio
 
 from replication.agreements import Unfit
 from replication.connection import Dial, Listener, Target
+from replication.join_order import JoinOrder
 from replication.link import Link
+from replication.link_status import LinkStatus
+from replication.marking import Marking
 from replication.membership_watch import SYSTEM, MembershipWatch
 from replication.remote_calls import Caller
 from replication.replica import own_hello
 from replication.residency import Placement, Wish, configured_count
+from replication.retention_rules import ReplicatedRetention
 from replication.subscription import TableSelection
 from replication.supervisor import Supervisor
 from storage.catalog import Catalog
@@ -48,12 +52,17 @@ class Cluster:
         """``replicate_to`` is how many other nodes hold a record where nothing more particular is said; None: all."""
         self.watch = watch
         self.supervisor = supervisor
+        self.status = LinkStatus(supervisor, catalog, watch.flows)
         self.ports = ports
+        self.join_order = JoinOrder()
         self.shard = shard
         self._replicate_to = replicate_to
         self._catalog = catalog
         self._listener = listener
         self._dial = dial
+        self._marking = Marking(catalog, watch.sharing, interval_s=supervisor.settings.mark_interval_s)
+        self.retention = ReplicatedRetention(supervisor, watch.sharing)
+        """What retention has to leave for the others."""
 
     @property
     def name(self) -> str:
@@ -70,6 +79,7 @@ class Cluster:
             await nursery.start(self.watch.run)
             await nursery.start(self.supervisor.run)
             await nursery.start(self._listener.run, self.supervisor.serve)
+            await nursery.start(self._marking.run)
             task_status.started()
 
     async def call(self, peer: str, operation: Mapping[str, Any], *, timeout_s: float) -> Any:
@@ -96,6 +106,16 @@ class Cluster:
             raise Unfit(f"Table '{database}.{table}' is not sent to {', '.join(sorted(unknown))}")
         configured = configured_count(database, self.watch.own.databases, self._replicate_to)
         return Placement(node=self.name, peers=peers, wish=wish, configured=configured)
+
+    def is_copying(self) -> bool:
+        """Whether a database here shows less than it should: a copy is under way, or it came by announcement and has
+        not caught up once.
+        """
+        streams = (record.stream for record in self.supervisor.dialled.values())
+        return any(stream is not None and stream.mode == "copy" for stream in streams) or any(
+            self._catalog.database(name).environment.is_filling or self.supervisor.replica(name).is_merging
+            for name in self._catalog.names
+        )
 
     async def confirm(self, database: str, origin: Origin, oseq: int, count: int) -> None:
         """Wait until ``count`` peers have an entry, durably. Raises ``NotConfirmed`` where that takes too long."""

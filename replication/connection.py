@@ -61,6 +61,8 @@ class Target:
     """Expected identity; None accepts whoever is there (a join by URL)."""
     verifies: bool = True
     """False accepts any server certificate, for the one connection of a join."""
+    authorities_pem: str | None = None
+    """The only ones that the server's certificate may come from; None: those that this node trusts."""
     shows_certificate: bool = True
     authorization: str | None = None
 

@@ -19,13 +19,23 @@ from replication.errors import RemoteProtocolError
 from storage.catalog import Catalog
 from storage.copy_description import CopyDescription
 from storage.copy_file import CopyReader, file_digest
-from storage.copy_merge import MergeCursor, MergeProgress, abandon_merge, begin_merge, merge_step, read_merge_cursor
+from storage.copy_merge import (
+    STEP_ROWS,
+    MergeCursor,
+    MergeProgress,
+    abandon_merge,
+    begin_merge,
+    merge_step,
+    read_merge_cursor,
+)
+from storage.data_file import lacks_room
 from storage.entry import Origin
-from storage.errors import Corrupt
+from storage.errors import Corrupt, DiskFailed, DiskFull
 
 log = logging.getLogger("replication")
 
 INCOMING_FOLDER: Final = "copies-in"
+FILLING_STEP_ROWS: Final = 4096
 
 
 @dataclass(slots=True)
@@ -92,11 +102,13 @@ class IncomingCopy:
         )
 
     async def append(self, at: int, data: bytes) -> None:
-        """The next piece of the file. Raises ``RemoteProtocolError`` for one that does not fit."""
+        """The next piece of the file. Raises ``RemoteProtocolError`` for one that does not fit, ``Unwritable`` where the
+        disk does not take it.
+        """
         description = self._expected()
         if at != self._size_bytes or at + len(data) > description.size_bytes:
             raise RemoteProtocolError("a piece of a copy does not follow the one before")
-        await self._catalog.offload(_append, self._file(description), data)
+        await self._write(self._file(description), data)
         self._size_bytes += len(data)
         if self.progress is not None:
             self.progress.received_bytes = self._size_bytes
@@ -106,12 +118,20 @@ class IncomingCopy:
         description = self._expected()
         file = self._file(description)
         if not file.exists():
-            await self._catalog.offload(_append, file, b"")
+            await self._write(file, b"")
         actual = await self._catalog.offload(file_digest, file)
         if self._size_bytes != description.size_bytes or not actual == digest == description.digest:
             self.discard()
             raise RemoteProtocolError("a copy arrived damaged", code="corrupt")
         return description
+
+    async def _write(self, file: Path, data: bytes) -> None:
+        try:
+            await self._catalog.offload(_append, file, data)
+        except OSError as error:
+            if lacks_room(error, file):
+                raise DiskFull(self._database) from error
+            raise DiskFailed(self._database, str(error)) from error
 
     def discard(self) -> None:
         """Remove whatever was received."""
@@ -139,7 +159,9 @@ class IncomingCopy:
     async def merge(
         self, description: CopyDescription, *, is_forced: bool = False, asked_at: Mapping[Origin, int] | None = None
     ) -> None:
-        """Merge a file that ``finish`` has found whole. Raises ``RolledBack`` where it knows more of us than we do."""
+        """Merge a file that ``finish`` has found whole. Raises ``RolledBack`` where it knows more of us than we do, and
+        ``RemoteProtocolError`` where it came as its publisher made it and still cannot be read.
+        """
         begin = partial(
             begin_merge,
             description=description,
@@ -148,16 +170,18 @@ class IncomingCopy:
             asked_at=asked_at,
         )
         await self._catalog.maintain(self._database, begin)
-        await self.resume_merge(is_checked=True)
+        if not await self.resume_merge(is_checked=True):
+            raise RemoteProtocolError("the peer sent a copy that cannot be read")
 
-    async def resume_merge(self, *, is_checked: bool = False) -> None:
-        """Go on with a merge that was begun, if there is one; ends when it has ended.
+    async def resume_merge(self, *, is_checked: bool = False) -> bool:
+        """Go on with a merge that was begun, if there is one; ends when it has ended. Whether the file was usable.
 
         Unless it ``is_checked``, the file may have suffered since its merge began: it was never synced.
         """
         cursor = self.cursor()
         if cursor is None:
-            return
+            return True
+        is_usable = True
         name = cursor.file_name
         try:
             file = self._folder / Path(name).name
@@ -168,7 +192,9 @@ class IncomingCopy:
         except Corrupt as error:
             log.error("database '%s': the copy that was being merged is unusable: %s", self._database, error)
             await self._catalog.maintain(self._database, abandon_merge)
+            is_usable = False
         self.discard()
+        return is_usable
 
     async def _check(self, file: Path, description: CopyDescription) -> None:
         try:
@@ -188,13 +214,20 @@ class IncomingCopy:
         self.progress = progress
         progress.begin_merge(cursor.place.rows)
         while True:
-            step = partial(merge_step, reader=reader, now_us=self._catalog.clock())
+            step = partial(merge_step, reader=reader, now_us=self._catalog.clock(), limit=self._step_rows())
             done: MergeProgress = await self._catalog.maintain(self._database, step)
             progress.rows_done += done.rows
             if done.is_done:
                 log.info("database '%s': a copy of %d rows was merged", self._database, progress.rows)
                 return
             await trio.lowlevel.checkpoint()
+
+    def _step_rows(self) -> int:
+        """Rows per transaction. Where clients write meanwhile, they wait for each; a database that is being filled takes
+        no writes, and larger steps cost it fewer syncs.
+        """
+        is_filling = self._catalog.database(self._database).environment.is_filling
+        return FILLING_STEP_ROWS if is_filling else STEP_ROWS
 
 
 def _append(file: Path, data: bytes) -> None:

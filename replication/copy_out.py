@@ -40,6 +40,7 @@ class OutgoingCopy:
 
     file: Path
     description: CopyDescription
+    left_out: frozenset[Origin] = frozenset()
     receivers: int = 0
     unused_since: float = field(default_factory=trio.current_time)
 
@@ -69,7 +70,8 @@ class OutgoingCopies:
         """
         async with self._making:
             ready = self._ready
-            if ready is not None and ready.receivers and ready.description.covers(need):
+            is_fit = ready is not None and ready.description.covers(need) and ready.left_out == frozenset(left_out)
+            if ready is not None and ready.receivers and is_fit:
                 return ready
             self._drop()
             self._folder.mkdir(exist_ok=True)
@@ -85,7 +87,7 @@ class OutgoingCopies:
                     with database.read() as tx:
                         place = tx.head().lseq
                     await self._catalog.wait_for_sequence(self._database, place)
-            self._ready = OutgoingCopy(file, description)
+            self._ready = OutgoingCopy(file, description, frozenset(left_out))
             log.info("database '%s': a copy of %d rows is ready to be sent", self._database, description.rows)
             return self._ready
 
@@ -120,7 +122,11 @@ class CopySender:
         """``wait_until_idle``: a node that is merging a copy itself makes none for others."""
         request = self._request
         found = self._copies.find(request.copy_resume) if request.copy_resume else None
-        is_resumed = found is not None and request.copy_at <= found.description.size_bytes
+        is_resumed = (
+            found is not None
+            and request.copy_at <= found.description.size_bytes
+            and found.left_out == frozenset(left_out)
+        )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._show_life)
             await wait_until_idle()

@@ -41,8 +41,9 @@ class Dialer:
         *,
         local_address: str | None = None,
     ) -> None:
-        """``tls_client_context(verify=…, shows_certificate=…)`` is asked for each connection anew, so that changed
-        certificates count for the next one. Its contexts do not check host names: a peer is known by its node name.
+        """``tls_client_context(verify=…, shows_certificate=…, authorities_pem=…)`` is asked for each connection anew, so
+        that changed certificates count for the next one. Its contexts do not check host names: a peer is known by its
+        node name.
 
         ``local_address`` is where ``ws://`` connections to loopback addresses come from: nodes of one machine that
         know each other by address only.
@@ -77,7 +78,11 @@ class Dialer:
         stream: Stream = transport
         certificate = None
         if place.is_secure:
-            context = self._tls_client_context(verify=target.verifies, shows_certificate=target.shows_certificate)
+            context = self._tls_client_context(
+                verify=target.verifies,
+                shows_certificate=target.shows_certificate,
+                authorities_pem=target.authorities_pem,
+            )
             assert not context.check_hostname
             assert context.verify_mode is ssl.CERT_REQUIRED or not target.verifies
             stream = tls_stream(transport, context, server_name=place.host if place.address is None else None)

@@ -11,6 +11,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from replication.errors import RemoteProtocolError
 from replication.subscription import MODES, TableSelection
+from storage.clock import INSTANT_US_MAX
 from storage.entry import DIGEST_BYTES, Origin
 from storage.errors import Corrupt
 from storage.schema import Definition
@@ -83,6 +84,11 @@ def _as_is(value: Any, _: OriginNumbers) -> Any:
 
 def _natural(value: Any, _: OriginNumbers | None = None) -> int:
     expect(type(value) is int and 0 <= value <= NATURAL_MAX, "something else than a natural number")
+    return int(value)
+
+
+def _instant(value: Any, _: OriginNumbers) -> int:
+    expect(type(value) is int and 0 <= value <= INSTANT_US_MAX, "something else than an instant")
     return int(value)
 
 
@@ -213,6 +219,7 @@ def _decode_definitions(value: Any, _: OriginNumbers) -> tuple[Definition, ...]:
 
 TEXT: Final = FieldKind(_as_is, _text)
 NATURAL: Final = FieldKind(_as_is, _natural)
+INSTANT: Final = FieldKind(_as_is, _instant)
 INT: Final = FieldKind(_as_is, _integer)
 FLOAT: Final = FieldKind(_as_is, _float)
 BOOL: Final = FieldKind(_as_is, _bool)
@@ -220,7 +227,7 @@ BYTES: Final = FieldKind(_as_is, _bytes)
 ANY_MAP: Final = FieldKind(_as_is, _map)
 NAMES: Final = FieldKind(lambda names, _: list(names), _names)
 STAMPS: Final = FieldKind(
-    _as_is, lambda value, _: {_text(name): _natural(stamp) for name, stamp in _map(value).items()}
+    _as_is, lambda value, _: {_text(name): _instant(stamp, _) for name, stamp in _map(value).items()}
 )
 TABLES: Final = FieldKind(_encode_tables, _decode_tables)
 DEFINITIONS: Final = FieldKind(

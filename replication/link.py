@@ -52,6 +52,8 @@ class Link:
         self.settings = settings
         self.session = Session(name, expected=expected, settings=settings, now_s=trio.current_time())
         self.greeted = trio.Event()
+        self.own: Hello | None = None
+        """What our side said of itself."""
         self.complete_pong: Callable[[Pong], Pong] = lambda pong: pong
         """What the user of this link has to add to the answer to a ping."""
         self.received_bytes = 0
@@ -119,7 +121,7 @@ class Link:
         ``LinkLost``, ``PeerRefused``, ``RemoteProtocolError``, or a ``StorageError`` of this side.
         """
         if self._is_dialler:
-            self.post(self._greet(None))
+            self._say_hello(None)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write)
@@ -135,13 +137,20 @@ class Link:
             raise
         except BaseExceptionGroup as group:
             cancelled, errors = group.split(trio.Cancelled)
-            error = group if errors is None else sole_error(errors)
+            if errors is None:
+                await self._say(self._farewell)
+                raise
+            error = sole_error(errors)
             if cancelled is not None and isinstance(error, DatabaseError):
                 error = cancelled  # whoever cancels need not hear that the connection broke over it
             await self._say_error(error)
             raise error from None
         finally:
             await self.connection.close()
+
+    def _say_hello(self, answered: Hello | None) -> None:
+        self.own = self._greet(answered)
+        self.post(self.own)
 
     async def _end_when_asked(self, nursery: trio.Nursery) -> None:
         await self._ended.wait()
@@ -163,7 +172,7 @@ class Link:
                 self.post(self.complete_pong(answer) if isinstance(answer, Pong) else answer)
             if isinstance(message, Hello):
                 if not self._is_dialler:
-                    self.post(self._greet(message))
+                    self._say_hello(message)
                 self.greeted.set()
                 self._ping(now_us)
             else:

@@ -30,7 +30,6 @@ from storage.copy_merge import MergeCursor, read_merge_cursor
 from storage.database import Database
 from storage.entry import Origin
 from storage.errors import DatabaseClosed, DatabaseNotFound
-from storage.transaction import ReadTransaction
 
 COPYING: Final = "Copying"
 LOOK_UPS_S: Final = 0.5
@@ -219,7 +218,7 @@ def _age_s(ts: int, now_us: int) -> float:
 def _of_socket(socket: _Socket) -> Fields:
     since_us = socket.connected_since_us
     reason = _blocked_reason(socket)
-    mode = COPYING_MODE if socket.is_copying else "blocked" if reason is not None else "log"
+    mode = "copy" if socket.is_copying else "blocked" if reason is not None else "log"
     connections = max(socket.figures.inbox.connections, socket.figures.outbox.connections)
     return {
         "connected": since_us is not None,
@@ -235,9 +234,6 @@ def _of_socket(socket: _Socket) -> Fields:
         "tablesEqual": socket.figures.inbox.tables_equal if socket.stream_in is not None else None,
         "copy": _copy(socket),
     }
-
-
-COPYING_MODE: Final = "copy"
 
 
 def _links(socket: _Socket) -> list[Link]:
@@ -279,6 +275,8 @@ def _blocked_reason(socket: _Socket) -> str | None:
     stream = socket.stream_in
     if stream is not None:
         taken, unserved = stream.taken(), stream.unserved()
+        if "fork" in unserved.values():
+            return "fork"
         stuck = socket.replica.intake.stuck(socket.here.positions)
         for origin in sorted(stuck.keys() & unserved.keys() & taken.keys()):
             return REASONS.get(unserved[origin], unserved[origin])

@@ -21,11 +21,13 @@ from replication.routes import Route
 from replication.subscription import TableSelection
 from replication.wanted_links import (
     Flow,
+    Sharing,
     WantedLinks,
     agreed_flows,
     known_names,
     may_subscribe,
     revoked_serials,
+    sharing_of,
     wanted_links,
 )
 from storage.catalog import Catalog
@@ -60,9 +62,20 @@ class MembershipWatch:
         self._changed = trio.Event()
         self._seen = 0
         self.membership = Membership(node=own.name)
+        self.renamed_from: str | None = None
+        """The name under which this node is a member still, where its configuration gives it another one now."""
 
     async def prepare(self) -> None:
         """Make the peers of the configured routes members, and bring this node's own row in line with what it is."""
+        self._read()
+        if self.renamed_from is not None:
+            log.error(
+                "this node was renamed from '%s' to '%s': it does not replicate until the old name is set again, or was "
+                "removed from the cluster here",
+                self.renamed_from,
+                self.own.name,
+            )
+            return
         removed = await self._catalog.write(SYSTEM, partial(authorise_routes, own=self.own, routes=self.routes))
         for name in removed:
             log.warning("the route to '%s' has no effect: that node was removed and has to be added again", name)
@@ -85,6 +98,14 @@ class MembershipWatch:
         with self._catalog.database(SYSTEM).read() as tx:
             self._seen = tx.head().lseq
             self.membership = read_membership(tx, self.own.name, self.membership)
+            store = tx.environment.origin.store
+            former = {at.origin.node for at in tx.log.positions().values() if at.origin.store == store}
+            self.renamed_from = next((name for name in self.membership.peers if name in former), None)
+
+    def read_now(self) -> Membership:
+        """What the rows say at this moment; ``membership`` follows soon after a change."""
+        with self._catalog.database(SYSTEM).read() as tx:
+            return read_membership(tx, self.own.name, self.membership)
 
     async def _mend_own_row(self) -> None:
         """Who knew less may have overwritten our own row with an older one: its owner repairs it."""
@@ -102,6 +123,8 @@ class MembershipWatch:
         return known_names(self.membership, self.routes)
 
     def wanted(self, local: Collection[str], remote: Mapping[str, Collection[str]]) -> WantedLinks:
+        if self.renamed_from is not None:
+            return WantedLinks()
         return wanted_links(
             self.membership,
             self.routes,
@@ -115,6 +138,8 @@ class MembershipWatch:
         return agreed_flows(self.membership, self.routes, own_databases=self._databases, names=names)
 
     def refusal(self, peer: PeerIdentity, name: str, kind: str) -> Refusal | None:
+        if self.renamed_from is not None:
+            return Refusal(code="not-permitted", reason=f"renamed {self.renamed_from} to {self.own.name}")
         if peer.name is None and peer.is_super_user and kind == JOIN_OPERATIONS_ONLY:
             return None  # a join: its credentials allow what its handler allows
         if peer.name is None and not peer.is_super_user:
@@ -138,6 +163,10 @@ class MembershipWatch:
             own_databases=self._databases,
             tables=tables,
         )
+
+    def sharing(self, database: str) -> Sharing:
+        """With whom a database is shared."""
+        return sharing_of(self.membership, self.routes, own_databases=self._databases, database=database)
 
     def may_create(self, database: str, created: int) -> bool:
         return created > self._catalog.dropped_at(database)

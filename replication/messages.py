@@ -6,7 +6,7 @@ it is None. Codes are fixed for ever. Which side sends what, and when, is told i
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeAlias
 
 from replication.fields import (
@@ -16,6 +16,7 @@ from replication.fields import (
     DEFINITIONS,
     FLOAT,
     FORK_DIGESTS,
+    INSTANT,
     INT,
     ITEMS,
     LONG_CHAINED,
@@ -125,7 +126,7 @@ class Batch:
     items: tuple[Item, ...] = on_wire("e", ITEMS)
     head: int = on_wire("head", NATURAL)
     place: int = on_wire("place", NATURAL, 0)
-    newest_ts: int = on_wire("ts", NATURAL, 0)
+    newest_ts: int = on_wire("ts", INSTANT, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,10 +145,22 @@ class Ack:
 
     id: int = on_wire("id", NATURAL)
     positions: Mapping[Origin, int] = on_wire("vec", POSITIONS)
-    newest_ts: int = on_wire("ts", NATURAL, 0)
+    newest_ts: int = on_wire("ts", INSTANT, 0)
     credit_bytes: int = on_wire("credit", NATURAL, 0)
     copy: str | None = on_wire("copy", TEXT, None)
     copy_at: int = on_wire("at", NATURAL, 0)
+
+    def followed_by(self, later: "Ack") -> "Ack":
+        """One that says the same as both."""
+        return replace(
+            later,
+            positions={
+                origin: max(self.positions.get(origin, 0), later.positions.get(origin, 0))
+                for origin in {**self.positions, **later.positions}
+            },
+            newest_ts=max(self.newest_ts, later.newest_ts),
+            credit_bytes=self.credit_bytes + later.credit_bytes,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,10 +5,14 @@ There is no queue. The log is read on demand, so a slow subscriber costs nothing
 the stream has no gaps: where an entry is not here in full, the origin stops on this stream with a *void*, and the
 subscriber looks elsewhere; it is never stepped over.
 
+Entries with records that only some nodes hold go to everybody whole, and who does not hold one cuts its row down. That
+costs bandwidth; entries cut down here could not be passed on to a resident by who got them.
+
 States: created, then ``subscribe`` (any number of times), then ``next_messages`` and ``acknowledge`` in turn.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from replication.errors import RemoteProtocolError
@@ -48,6 +52,8 @@ class Publisher:
         it gets without some writes, or as a skip, before it can confirm that position.
         """
         self.figures = figures or Outbox()
+        self.barred: AbstractSet[Origin] = frozenset()
+        """Origins that this subscriber must not get, whatever it asks for."""
         self.confirmed: dict[Origin, int] = {}
         """What the subscriber said is durable there."""
         self.id = 0
@@ -112,7 +118,7 @@ class Publisher:
             if position.origin not in self._without and wanted_from < position.floor:
                 unavailable[position.origin] = position.floor
                 self._stopped[position.origin] = "trimmed"
-        self.place = tx.log.place_behind(self._sent, ignored={*self._without, *self._stopped})
+        self.place = tx.log.place_behind(self._sent, ignored={*self._without, *self._stopped, *self.barred})
         return unavailable
 
     def pause(self) -> None:
@@ -134,9 +140,7 @@ class Publisher:
         if not self.may_send:
             return []
         step = self._read(tx)
-        messages: list[Message] = []
-        if step.items or step.voids:
-            messages += self._schema_if_changed(tx, definitions)
+        messages = self._schema_if_changed(tx, definitions)
         if step.items:
             self._batch += 1
             self.credit_bytes -= step.size_bytes
@@ -170,14 +174,17 @@ class Publisher:
             return []
         self._schema_version = version
         wanted = tuple(definition for definition in definitions if self._tables.takes(definition.name))
-        return [Schema(id=self.id, tables=wanted)]
+        return [Schema(id=self.id, tables=wanted)] if wanted else []
 
     def _read(self, tx: ReadTransaction) -> _Step:
         settings = self._settings
         step = _Step()
+        branches = tx.log.branches()
         for entry in tx.log.read_from(self.place + 1):
             self.place = entry.lseq
-            self._take(entry, step)
+            branch = branches.get(entry.header.origin)
+            if branch is None or not branch.holds(entry.lseq, entry.header.oseq):
+                self._take(entry, step)
             step.scanned += 1
             is_full = step.size_bytes >= min(settings.batch_bytes, max(self.credit_bytes, 1))
             if is_full or len(step.items) >= settings.batch_items or step.scanned >= settings.scan_entries:
@@ -191,7 +198,7 @@ class Publisher:
         header = entry.header
         origin, oseq = header.origin, header.oseq
         sent = self._sent.get(origin, 0)
-        if not oseq or origin in self._without or origin in self._stopped or oseq <= sent:
+        if not oseq or origin in self._without or origin in self._stopped or oseq <= sent or origin in self.barred:
             return
         if header.kind == "skip" or oseq != sent + 1:
             self._stop(origin, sent + 1, "filtered" if header.kind == "skip" else "trimmed", step)

@@ -21,7 +21,9 @@ from storage.catalog import Catalog
 from storage.commit_log import Position
 from storage.database import MaintenanceFunction
 from storage.entry import Origin
+from storage.fork import Restated, leave_branch, restate_step
 from storage.incarnation import end_filling, mint_incarnation
+from storage.marks import Mark, mark_key
 from storage.schema import Definition
 from storage.transaction import ReadTransaction
 
@@ -42,6 +44,13 @@ class Replica:
         self.outgoing_copies = OutgoingCopies(catalog, name, new_id=new_copy_id)
         self._catalog = catalog
         self._changed = trio.Event()
+        self._restating = trio.Lock()
+        self.life = trio.Event()
+        """Set when a new incarnation begins, or an old one goes back to where it forked. Another one takes its place."""
+        self.unfit: dict[tuple[str, Origin], int] = {}
+        """Peer and origin -> our position, at which an entry from there did not follow. Damage on the way passes; where
+        the next connection brings another such entry, there are two histories.
+        """
         self.intake.own = self.origin
 
     @property
@@ -119,29 +128,80 @@ class Replica:
             await self.maintain(end_filling)
             log.info("database '%s' has caught up for the first time", self.name)
 
-    async def meet(self, peer: Hello) -> None:
+    async def meet(self, peer: str, vector: Mapping[Origin, tuple[int, bytes]]) -> bool:
         """Compare with what a peer knows of our own current incarnation: is it more than we do ourselves?
 
         Then this is an older file put back, or a tail was lost: numbers that were given out must not be used again, so
-        a new incarnation begins before anything else is written, and what was lost comes back from the peer.
+        a new incarnation begins before anything else is written, and what was lost comes back from the peer. Whether
+        one began.
         """
         own = self.origin
-        known = (peer.vector or {}).get(own)
+        known = vector.get(own)
         if known is None:
-            return
+            return False
         oseq, chain = known
         minted = await self.maintain(partial(mint_incarnation, known_as=own, known_oseq=oseq, known_chain=chain))
         if minted:
-            log.error(
+            log.warning(
                 "database '%s': '%s' knows more of this node's entries than the node itself; incarnation '%s' is ended, "
                 "'%s' begins",
                 self.name,
-                peer.name,
+                peer,
                 own.store,
                 self.origin.store,
             )
-            self.intake.own = self.origin
-            self.intake_changed()
+            self._begin_life()
+        return bool(minted)
+
+    async def settle_fork(self, origin: Origin, base: int, chain: bytes, *, judged_at: int, peer: str) -> None:
+        """Give way: numbers of ``origin`` above ``base`` were used twice, and ``peer`` has the others.
+
+        A merge that was begun ends first. It goes by our position, which it must not find taken back.
+        """
+        await self.resume_merge()
+        async with self.copying:
+            if self.is_merging:
+                return  # another one began meanwhile; the next connection finds the fork again
+            leave = partial(leave_branch, origin=origin, base=base, chain=chain, judged_at=judged_at)
+            if not await self.maintain(leave):
+                return
+        log.error(
+            "database '%s': numbers of incarnation '%s' above %d were used twice, as '%s' knows them with other contents: "
+            "what this node wrote under them is told again by incarnation '%s'",
+            self.name,
+            origin.store,
+            base,
+            peer,
+            self.origin.store,
+        )
+        self._begin_life()
+
+    async def restate(self) -> None:
+        """Finish what a fork left to do. No stream brings anything before."""
+        async with self._restating:
+            rows = 0
+            while self._has_to_restate():
+                step: Restated = await self.maintain(partial(restate_step, now_us=self._catalog.clock()))
+                rows += step.rows
+                await trio.lowlevel.checkpoint()
+            if rows:
+                log.info("database '%s': %d rows of a branch that was left were told again", self.name, rows)
+
+    def _has_to_restate(self) -> bool:
+        with self.read() as tx:
+            return any(branch.place is not None for branch in tx.log.branches().values())
+
+    def mark_of(self, node: str, tx: ReadTransaction) -> Mark | None:
+        """The last mark of another node that is applied here."""
+        data = tx.txn.get(mark_key(node), db=tx.environment.handles["meta"])
+        return None if data is None else Mark.decoded(node, data)
+
+    def _begin_life(self) -> None:
+        """All streams end and greet anew: their hellos told of another life."""
+        self.intake.own = self.origin
+        self.intake_changed()
+        self.life.set()
+        self.life = trio.Event()
 
 
 def positions_of(tx: ReadTransaction) -> dict[Origin, Position]:

@@ -6,18 +6,23 @@ and is the same everywhere from then on.
 """
 
 import random
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from replication.agreements import Databases, Unfit
 from replication.membership import Membership
 from replication.routes import SHARD_MAX
+from storage import codec
+from storage.entry import Entry
 
 BY_DEFAULT: Final = "*"
 EVERYWHERE: Final[tuple[str, ...]] = ()
 NAMES_MAX: Final = 1024
 """Far more nodes than a cluster has."""
+
+_RESIDENCY_FIELD: Final = codec.encode("r")
+"""What a payload without any residency hardly ever holds, so that it need not be decoded."""
 
 Wish: TypeAlias = int | tuple[str, ...] | None
 """What a request says: how many other nodes, or which; None: what is configured."""
@@ -77,6 +82,11 @@ class Placement:
     draw: Callable[[int], int] = random.randrange
     """A number from 0 on, below the given one: where the choice begins, so that records spread over the peers."""
 
+    @property
+    def has_effect(self) -> bool:
+        """Whether it ever changes who holds a record."""
+        return self.wish is not None or self.configured is not None
+
     def __call__(self, existing: tuple[str, ...] | None) -> tuple[str, ...]:
         """``existing`` are the nodes that hold the record now, None for a new one.
 
@@ -100,16 +110,15 @@ class Placement:
         return (self.node, *(*self.peers[start:], *self.peers[:start])[:count])
 
 
-def may_leave_log(writes: Iterable[Mapping[str, Any]], node: str, confirmed: Collection[str]) -> bool:
-    """Whether the log of ``node`` may drop an entry of its own with these writes, given the peers that have confirmed it.
+def may_leave_log(entry: Entry, node: str, confirmed: Collection[str]) -> bool:
+    """Whether the log of ``node`` may drop an entry of its own, given the peers that have confirmed it in full.
 
     A record whose residents do not include ``node`` is here in full in the log only: one of them has to have it.
     """
-    return all(node in residents or not residents.isdisjoint(confirmed) for residents in _residencies(writes))
-
-
-def _residencies(writes: Iterable[Mapping[str, Any]]) -> Iterable[frozenset[str]]:
-    return (frozenset(write["r"]) for write in writes if write.get("r"))
+    if entry.header.kind != "tx" or _RESIDENCY_FIELD not in entry.payload:
+        return True
+    residencies = (frozenset(write["r"]) for write in entry.writes() if write.get("r"))
+    return all(node in residents or not residents.isdisjoint(confirmed) for residents in residencies)
 
 
 def _no_residency(value: Any) -> Unfit:

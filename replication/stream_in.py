@@ -19,6 +19,8 @@ from replication.credit import CreditBudget, CreditWindow
 from replication.errors import LinkLost, RemoteProtocolError
 from replication.fields import Item, SentEntry
 from replication.figures import Inbox
+from replication.fork import differences
+from replication.fork_watch import ForkWatch
 from replication.intake import Provider, choose_source, is_fresh
 from replication.link import Link
 from replication.messages import (
@@ -36,7 +38,7 @@ from replication.messages import (
     Subscribed,
     Void,
 )
-from replication.replica import Replica
+from replication.replica import Replica, positions_of
 from replication.subscription import EVERY_TABLE, TableSelection
 from replication.table_digests import differing_tables
 from storage.clock import WallClock
@@ -52,6 +54,7 @@ SYSTEM: Final = "system"
 """Taken from the log alone: it is small, and a replay of it drops nothing."""
 APPLIED_AT_ONCE_BYTES: Final = 2 << 20
 """Received bytes that share a transaction: bounds how long clients' writes wait."""
+COPY_PATIENCE_S_MAX: Final = 3600.0
 TRIES_WITHOUT_PROGRESS: Final = 5
 """Times an origin may be asked for anew before the connection is given up, to be dialled again later."""
 
@@ -102,10 +105,15 @@ class StreamIn:
         self._without: frozenset[Origin] = frozenset()
         self._tries: dict[Origin, int] = {}
         self._wants_copy = False
+        self._copy_patience_s = link.settings.copy_patience_s
+        self._moved_at = trio.current_time()
         self._provider: Provider | None = None
         self._applying: list[_Waiting] = []
         self.is_subscribed = False
         """Whether the publisher has answered a subscription."""
+        self._unserved_at: dict[Origin, int] = {}
+        """Up to which position, at least, origins cannot be had here."""
+        self._forks = ForkWatch(replica, link, on_blocked=lambda origin: self._note_unserved({origin: "fork"}, {}))
 
     # -- receiving ------------------------------------------------------------------------------------------------
 
@@ -122,10 +130,12 @@ class StreamIn:
             case Schema() | CopyStart() | CopyEnd() if message.id == self._id:
                 self._put(_Waiting(message=message, size_bytes=0))
             case CopyData() if message.id == self._id:
-                self._window.arrived(len(message.data))
+                self._use_credit(len(message.data))
                 self._put(_Waiting(message=message, size_bytes=len(message.data)))
             case Void() if message.id == self._id:
                 self._note_unserved({message.origin: message.reason}, {message.origin: message.at})
+            case Error(code="fork"):
+                self._forks.note(message)
             case Error():
                 self._refused(message)
             case Pong():
@@ -135,7 +145,8 @@ class StreamIn:
 
     def _note_batch(self, batch: Batch, frame_bytes: int) -> None:
         size_bytes = sum(len(item.data) for item in batch.items if isinstance(item, SentEntry))
-        self._window.arrived(size_bytes)
+        self._use_credit(size_bytes)
+        self._moved_at = trio.current_time()
         figures = self.figures
         figures.note_place(batch.head, batch.place, self._clock())
         if not batch.items:
@@ -145,6 +156,12 @@ class StreamIn:
         figures.received_us = self._clock()
         figures.newest_ts = max(figures.newest_ts, batch.newest_ts)
         self._put(_Waiting(message=batch, size_bytes=size_bytes))
+
+    def _use_credit(self, size_bytes: int) -> None:
+        """Credit may be overdrawn by one message. Raises ``RemoteProtocolError`` for the next: it bounds our memory."""
+        if size_bytes and self._window.open_bytes <= 0:
+            raise RemoteProtocolError("the peer sends more than it has credit for", code="too-large")
+        self._window.arrived(size_bytes)
 
     def _note_pong(self, pong: Pong) -> None:
         if pong.head and self.is_subscribed:
@@ -168,6 +185,7 @@ class StreamIn:
         """Origins that this publisher cannot go on with; ``has``: how far it is with them at least."""
         if self._provider is not None and reasons:
             self._provider.unserved.update(reasons)
+            self._unserved_at.update(has)
             for origin, oseq in has.items():
                 self._provider.vector[origin] = max(oseq, self._provider.vector.get(origin, 0))
             self.replica.intake_changed()
@@ -182,7 +200,7 @@ class StreamIn:
     async def run(self) -> None:
         """Serve until cancelled. Raises ``LinkLost`` where the publisher does not keep its part."""
         hello = self.link.peer
-        await self.replica.meet(hello)
+        await self._forks.meet()
         if hello.store is None or hello.vector is None:
             raise RemoteProtocolError("the hello of a stream says what its publisher has")
         provider = Provider(
@@ -196,9 +214,12 @@ class StreamIn:
         self.replica.intake_changed()
         try:
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._forks.run)
+                await self.replica.restate()
                 await self._begin(provider)
                 nursery.start_soon(self._follow_intake, provider)
                 nursery.start_soon(self._apply, provider)
+                nursery.start_soon(self._watch_progress)
         finally:
             self._window.close()
             self.replica.intake.close(provider)
@@ -210,6 +231,7 @@ class StreamIn:
             await self.replica.resume_merge()
         if self._may_copy and is_fresh(self._durable(), provider.vector):
             async with self.replica.copying:
+                await self.replica.incoming_copy.resume_merge()
                 if is_fresh(self._durable(), provider.vector):
                     await self._copy(provider)
         await self.replica.note_progress(provider.vector)
@@ -235,7 +257,7 @@ class StreamIn:
         self._id += 1
         self._without = self._left_out(provider)
         self._subscribed = trio.Event()
-        provider.unserved.clear()
+        self._serve_all_but_forks(provider)
         self.link.post(
             Subscribe(
                 id=self._id,
@@ -269,15 +291,25 @@ class StreamIn:
             description = await self._receive_copy(incoming)
             if description.publisher != provider.origin:
                 raise RemoteProtocolError("the peer sends a copy of somebody else")
+            await self._check_copy(description)
             try:
                 await incoming.merge(description, asked_at=asked_at)
             except RolledBack as error:
-                await self.replica.meet(self.link.peer)
+                await self._check_copy(description)
                 raise LinkLost(str(error)) from error
         finally:
             self.mode = "log"
             self._waiting.clear()
         self.replica.intake_changed()
+
+    async def _check_copy(self, description: CopyDescription) -> None:
+        """A copy may know more than its publisher's hello did. Raises ``LinkLost`` where it does not fit our own log."""
+        peer = self.link.peer.name
+        has_begun = await self.replica.meet(peer, description.v0)
+        with self.replica.read() as tx:
+            found = differences(positions_of(tx), description.v0, tx.log.chain_at, peer=peer)
+        if has_begun or "other" in found.values():
+            raise LinkLost("a copy does not fit what is here")
 
     async def _receive_copy(self, incoming: IncomingCopy) -> CopyDescription:
         timeout_s = 2 * self.link.settings.ping_timeout_s
@@ -313,7 +345,7 @@ class StreamIn:
     def _left_out(self, provider: Provider) -> frozenset[Origin]:
         """Origins that this stream is not to bring, as far as the peer has told of them."""
         barred = frozenset(origin for origin in provider.vector if not self._is_taken(origin))
-        return self.replica.intake.left_out(provider.peer) | barred
+        return self.replica.intake.left_out(provider.peer) | barred | self._forks.left_out()
 
     def _is_taken(self, origin: Origin) -> bool:
         if origin.node in self._except_nodes:
@@ -326,13 +358,28 @@ class StreamIn:
             if self.mode == "log" and self._left_out(provider) != self._without:
                 self._resubscribe(provider)
             if self._is_copy_needed(provider):
-                with trio.move_on_after(self.link.settings.copy_patience_s):
+                with trio.move_on_after(self._copy_patience_s):
                     while self._is_copy_needed(provider):
                         await self.replica.wait_for_intake_change()
                 if self._is_copy_needed(provider):
                     self._wants_copy = True
                     self._arrived.set()
             await self.replica.wait_for_intake_change()
+
+    async def _watch_progress(self) -> None:
+        """Give up a publisher that has more, may send it, and does not: whatever it waits for will not come.
+
+        What our own side holds back (batches that wait to be applied, a copy) does not count, however long it takes.
+        """
+        timeout_s = 2 * self.link.settings.ping_timeout_s
+        while True:
+            await trio.sleep(timeout_s / 4)
+            figures = self.figures
+            is_held_here = bool(self._waiting or self._applying) or self.mode == "copy" or self._window.open_bytes <= 0
+            if is_held_here or figures.place >= figures.head:
+                self._moved_at = trio.current_time()
+            elif trio.current_time() - self._moved_at > timeout_s:
+                raise LinkLost(f"the peer has more, and nothing came for {timeout_s:g} s")
 
     def _is_copy_needed(self, provider: Provider) -> bool:
         """Whether some origin is stuck everywhere, and this peer is the one whose copy is to be taken."""
@@ -345,8 +392,21 @@ class StreamIn:
     def _resubscribe(self, provider: Provider) -> None:
         """Go on from what is durable; what waits here to be applied comes again and is dropped then."""
         self._without = self._left_out(provider)
-        self.link.post(Resubscribe(id=self._id, want=self._durable(), without=self._without, tables=self._tables))
-        provider.unserved.clear()
+        want = self._durable()
+        self.link.post(Resubscribe(id=self._id, want=want, without=self._without, tables=self._tables))
+        still = {origin: why for origin, why in provider.unserved.items() if self._is_ahead(origin, want)}
+        self._serve_all_but_forks(provider)
+        provider.unserved.update(still)
+
+    def _is_ahead(self, origin: Origin, want: Mapping[Origin, int]) -> bool:
+        """Whether what the publisher lacks of an origin is still ahead of us. Asking for it again and again would have
+        each stream hand the origin to the others and back, without end.
+        """
+        return want.get(origin, 0) < self._unserved_at.get(origin, 0)
+
+    def _serve_all_but_forks(self, provider: Provider) -> None:
+        """The publisher is asked anew: nothing is known to be missing there."""
+        provider.unserved = dict.fromkeys(self._forks.left_out(), "fork")
 
     # -- applying -------------------------------------------------------------------------------------------------
 
@@ -370,9 +430,19 @@ class StreamIn:
     async def _catch_up_by_copy(self, provider: Provider) -> None:
         async with self.replica.copying:
             self._wants_copy = False
+            await self.replica.incoming_copy.resume_merge()  # the stream that began one may have ended in its midst
+            stuck = self.replica.intake.stuck(self._durable()).keys()
             if self._is_copy_needed(provider):
                 await self._copy(provider)
+                self._note_use_of_copy(stuck)
         await self._subscribe_anew()
+
+    def _note_use_of_copy(self, stuck: Collection[Origin]) -> None:
+        """Where a copy has brought nothing of what was stuck the next one hardly will: wait longer for each."""
+        if stuck == self.replica.intake.stuck(self._durable()).keys():
+            self._copy_patience_s = min(2 * self._copy_patience_s, COPY_PATIENCE_S_MAX)
+        else:
+            self._copy_patience_s = self.link.settings.copy_patience_s
 
     async def _merge_schema(self, schema: Schema) -> None:
         standing = await self.replica.maintain(partial(merge_definitions, definitions=schema.tables))
@@ -401,6 +471,7 @@ class StreamIn:
         self._applying = taken
         applied: Applied = await self.replica.maintain(partial(apply_received, items=items, now_us=self._clock()))
         self._applying = []
+        self._note_held(applied.positions)
         self.figures.conflicts_lost += sum(applied.conflicts.values())
         self.figures.applied_ts = max(self.figures.applied_ts, applied.newest_ts)
         self.link.post(
@@ -411,11 +482,17 @@ class StreamIn:
                 credit_bytes=self._window.applied(size_bytes),
             )
         )
-        if applied.entries:
-            self._tries.clear()
+        for origin in applied.positions.keys() - applied.stopped.keys():
+            self._tries.pop(origin, None)
         await self._deal_with(applied)
         if self._provider is not None:
             await self.replica.note_progress(self._provider.vector)
+
+    def _note_held(self, positions: Mapping[Origin, int]) -> None:
+        """A publisher has what it sent, also of origins that it had nothing of when it said hello."""
+        if self._provider is not None:
+            vector = self._provider.vector
+            vector.update({origin: max(oseq, vector.get(origin, 0)) for origin, oseq in positions.items()})
 
     async def _deal_with(self, applied: Applied) -> None:
         """What to do about origins that could not go on: nothing of them is lost, they wait at their position."""
@@ -430,8 +507,10 @@ class StreamIn:
                 case "gap" | "unknown table" | "own":
                     self._tries[origin] = self._tries.get(origin, 0) + 1
                     if self._tries[origin] > TRIES_WITHOUT_PROGRESS:
-                        raise LinkLost(text)
+                        raise RemoteProtocolError(text, code="gap")
                     again = True
+                case "chain":
+                    self._forks.doubt(origin, applied.positions[origin])
                 case _:
                     self._note_unserved({origin: problem}, {origin: applied.positions[origin] + 1})
                     log.error("database '%s', from '%s': %s", self.replica.name, self.link.peer.name, text)

@@ -5,6 +5,7 @@ subscriber says.
 """
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -14,15 +15,18 @@ import trio
 from replication.copy_out import CopySender
 from replication.errors import RemoteProtocolError
 from replication.figures import Outbox
+from replication.fork_watch import ForkWatch
 from replication.link import Link
-from replication.messages import Ack, Bye, Message, Pong, Resubscribe, Subscribe
+from replication.messages import Ack, Bye, Error, Message, Pong, Resubscribe, Subscribe
 from replication.outbound import Publisher
 from replication.policy import Policy
 from replication.replica import Replica
 from replication.subscription import TableSelection
 from replication.table_digests import digests_of
 from storage.clock import WallClock
+from storage.entry import Origin
 
+SAID_MAX: Final = 1000
 DIGESTS_EVERY: Final = 3
 """Of so many pongs one brings the digests of the tables."""
 
@@ -44,27 +48,47 @@ class StreamOut:
         self.publisher: Publisher | None = None
         self._said: deque[Subscribe | Resubscribe | Ack] = deque()
         self._wake = trio.Event()
+        self._forks = ForkWatch(replica, link)
         link.complete_pong = self._complete_pong
 
     @property
     def is_copying(self) -> bool:
         return self._copy is not None
 
+    @property
+    def waiting_messages(self) -> int:
+        """What the subscriber said and nobody has looked at yet."""
+        return len(self._said)
+
     def receive(self, message: Message, _: int) -> None:
         match message:
             case Ack() if self._copy is not None and message.copy is not None:
                 self._copy.acknowledge(message)
             case Subscribe() | Resubscribe() | Ack():
-                self._said.append(message)
-                self._wake.set()
+                self._note(message)
+            case Error(code="fork"):
+                self._forks.note(message)
             case _:
                 pass
+
+    def _note(self, message: Subscribe | Resubscribe | Ack) -> None:
+        """Keep for the next step what was said. It may be long in coming: acknowledgements add up, and of the others an
+        honest subscriber has few to say before it is answered.
+        """
+        last = self._said[-1] if self._said else None
+        if isinstance(message, Ack) and isinstance(last, Ack) and last.id == message.id:
+            self._said[-1] = last.followed_by(message)
+        elif len(self._said) < SAID_MAX:
+            self._said.append(message)
+        else:
+            raise RemoteProtocolError("the peer subscribes on and on, and does not wait for an answer")
+        self._wake.set()
 
     async def run(self) -> None:
         """Serve until cancelled."""
         hello = self.link.peer
-        await self.replica.meet(hello)
-        self.replica.confirmations.note(
+        await self._forks.meet()
+        self.replica.confirmations.meet(
             hello.name, {origin: oseq for origin, (oseq, _) in (hello.vector or {}).items()}
         )
         self.publisher = Publisher(
@@ -73,7 +97,10 @@ class StreamOut:
             figures=self.figures,
             on_partial=partial(self.replica.confirmations.note_partial, hello.name),
         )
+        self.publisher.barred = self._forks.blocked
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._forks.run)
+            nursery.start_soon(self.replica.restate)
             nursery.start_soon(self._watch_log)
             try:
                 await self._serve(self.publisher)
@@ -124,6 +151,7 @@ class StreamOut:
             match self._said.popleft():
                 case Subscribe() as message:
                     self._check(message.tables)
+                    self._note_durable(message.want)
                     with self.replica.read() as tx:
                         answers += publisher.subscribe(message, tx)
                     if message.copy:
@@ -131,18 +159,36 @@ class StreamOut:
                         self._copy = CopySender(replica.outgoing_copies, replica.catalog, self.link, message)
                 case Resubscribe() as message:
                     self._check(message.tables)
+                    self._note_durable(message.want)
                     with self.replica.read() as tx:
                         answers += publisher.resubscribe(message, tx)
                 case Ack() as message:
                     publisher.acknowledge(message)
-                    self.replica.confirmations.note(self.link.peer.name, message.positions)
+                    self._note_durable(message.positions)
         return answers
+
+    def _note_durable(self, positions: Mapping[Origin, int]) -> None:
+        """A subscriber names what it has in its tables and its log; a copy that it merged is acknowledged by this alone.
+
+        Raises ``RemoteProtocolError`` where that is more of this node's entries than there are: they are not confirmed
+        before they are made.
+        """
+        own = self.replica.origin
+        claimed = positions.get(own, 0)
+        if claimed > self.replica.confirmations.of(self.link.peer.name).get(own, 0):
+            position = self.replica.positions().get(own)
+            if position is None or claimed > position.oseq:
+                raise RemoteProtocolError(
+                    f"the peer claims to have entry {claimed} of this node, which there is not yet"
+                )
+        self.replica.confirmations.note(self.link.peer.name, positions)
 
     async def _send_copy(self, publisher: Publisher, copy: CopySender) -> None:
         """Send a copy, and nothing else, until it is sent or the subscriber wants something else."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._wait_for_other_wish, nursery.cancel_scope)
-            await copy.run(left_out=(), wait_until_idle=self.replica.wait_until_not_copying)
+            forked = self._forks.blocked | self._forks.kept_off.keys()
+            await copy.run(left_out=forked, wait_until_idle=self.replica.wait_until_not_copying)
             nursery.cancel_scope.cancel()
         self._copy = None
         publisher.pause()

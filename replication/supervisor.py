@@ -9,6 +9,7 @@ stops the node.
 import logging
 import math
 import random
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,7 +17,8 @@ from typing import Any, Final, TypeAlias
 
 import trio
 
-from replication.connection import Connection, Dial, Target
+from replication.connection import Connection, Dial, PeerIdentity, Target
+from replication.copy_out import KEPT_S
 from replication.credit import CreditBudget
 from replication.errors import LinkLost, PeerRefused, RemoteProtocolError
 from replication.figures import LinkFigures
@@ -31,11 +33,13 @@ from replication.stream_out import StreamOut
 from replication.subscription import EVERY_TABLE
 from replication.wanted_links import WantedPeer, WantedStream
 from storage.catalog import Catalog
-from storage.errors import AlreadyExists, DatabaseError, DiskFull
+from storage.errors import AlreadyExists, DatabaseError, DiskFull, StorageError
 
 log = logging.getLogger("replication")
 
 SUPERSEDED_WAIT_S: Final = 2.0
+_DATABASE_NAME: Final = re.compile(r"[^`/]{1,250}")
+"""What a client can call a database. One that a peer calls otherwise is nothing to follow it in."""
 
 Wanted: TypeAlias = WantedPeer | WantedStream
 Key: TypeAlias = tuple[str, str]
@@ -58,6 +62,8 @@ class LinkRecord:
     """Code, time in µs, text."""
     reported: str | None = None
     """What the log has said of the link since it was last up."""
+    retry: trio.Event = field(default_factory=trio.Event)
+    """Set when the peer turns out to be there: the next attempt need not wait."""
 
     @property
     def has_progressed(self) -> bool:
@@ -161,14 +167,28 @@ class Supervisor:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._follow_policy)
             nursery.start_soon(self._follow_databases)
+            nursery.start_soon(self._drop_unused_copies)
             for name in self._catalog.names:
-                nursery.start_soon(self.replica(name).resume_merge)
+                nursery.start_soon(self._resume_merge, name)
             task_status.started()
             while True:
                 self._changed = trio.Event()
                 await self._create_announced()
                 self._adjust(nursery)
                 await self._changed.wait()
+
+    async def _drop_unused_copies(self) -> None:
+        while True:
+            await trio.sleep(KEPT_S / 10)
+            for replica in self.replicas.values():
+                replica.outgoing_copies.drop_unused(trio.current_time())
+
+    async def _resume_merge(self, name: str) -> None:
+        """Finish what an earlier life began. Where that cannot be now, the next stream of the database tries again."""
+        try:
+            await self.replica(name).resume_merge()
+        except DatabaseError as error:
+            log.error("database '%s': a copy cannot be merged now: %s", name, error)
 
     def _wake(self) -> None:
         self._changed.set()
@@ -213,11 +233,15 @@ class Supervisor:
         remote = {peer: list(databases) for peer, databases in self.announced.items()}
         for stream in self._policy.wanted(self._catalog.names, remote).streams:
             name, created = stream.database, self.announced[stream.peer].get(stream.database, 0)
-            if stream.is_new and name not in self._catalog.names and self._policy.may_create(name, created):
+            is_missing = stream.is_new and name not in self._catalog.names and _DATABASE_NAME.fullmatch(name)
+            if is_missing and self._policy.may_create(name, created):
                 try:
                     is_filling = stream.tables == EVERY_TABLE and not stream.except_nodes
                     await self._catalog.create(name, created_us=created, is_filling=is_filling)
                 except AlreadyExists:
+                    continue
+                except (StorageError, OSError) as error:
+                    log.error("database '%s', which '%s' has, cannot be created: %s", name, stream.peer, error)
                     continue
                 log.info("database '%s' was created, as '%s' has it", name, stream.peer)
 
@@ -228,33 +252,43 @@ class Supervisor:
         delay_s = self.settings.reconnect_s_min
         with record.scope:
             while True:
-                had_progress = False
+                error: DatabaseError | None = None
                 try:
                     await self._connect(key, record)
-                    had_progress = record.has_progressed
-                except DatabaseError as error:
-                    had_progress = record.has_progressed
+                except DatabaseError as raised:
+                    error = raised
                     self._note_error(key, record, error)
-                    if isinstance(error, PeerRefused) and error.after_s is not None:
-                        if error.after_s < 0:
-                            await self._policy.wait_for_change()
-                        else:
-                            delay_s = max(delay_s, error.after_s)
                 finally:
+                    had_progress = record.has_progressed
                     self._note_end(key, record.link)
                     record.link = record.stream = record.caller = None
                     record.connected_at_us = None
-                if had_progress:
+                # What ends a connection by what came over it, or by a refusal, would end the next one as soon.
+                if had_progress and (error is None or isinstance(error, LinkLost)):
                     delay_s = self.settings.reconnect_s_min
-                await trio.sleep(delay_s * self._rng.uniform(0.5, 1.5))
+                if isinstance(error, PeerRefused) and error.after_s is not None:
+                    if error.after_s < 0:
+                        await self._policy.wait_for_change()
+                    else:
+                        delay_s = max(delay_s, error.after_s)
+                record.retry = trio.Event()
+                with trio.move_on_after(delay_s * self._rng.uniform(0.5, 1.5)):
+                    await record.retry.wait()
                 delay_s = min(delay_s * 2, self.settings.reconnect_s_max)
 
     def _note_error(self, key: Key, record: LinkRecord, error: Exception) -> None:
         code = "disk-full" if isinstance(error, DiskFull) else getattr(error, "code", "lost")
         record.last_error = (code, self._catalog.clock(), str(error))
-        level = logging.DEBUG if record.reported == str(error) else logging.WARNING
+        is_one_of_many = bool(key[1]) and not self._is_controlled(key[0])
+        level = logging.INFO if is_one_of_many else logging.WARNING
+        level = logging.DEBUG if record.reported == str(error) else level
         record.reported = str(error)
         log.log(level, "link to '%s' (%s) is down: %s", key[0], _what(key), error)
+
+    def _is_controlled(self, peer: str) -> bool:
+        """Whether the control link is up; while it is not, that is the news, and not each database's link."""
+        control = self.dialled.get((peer, ""))
+        return control is not None and control.connected_at_us is not None
 
     def _note_progress(self, key: Key, record: LinkRecord) -> None:
         """Something came over a link: it is up once the peer has taken it and answered."""
@@ -286,6 +320,11 @@ class Supervisor:
         peer, database = key
         authorization = record.wanted.authorization if isinstance(record.wanted, WantedPeer) else None
         connection = await self._dial(Target(url=record.url, name=peer, authorization=authorization))
+        try:
+            self._check_allowed(key, connection.peer)
+        except PeerRefused as error:
+            await connection.close(str(error))
+            raise
         replica = self.replica(database) if database else None
         link = Link(
             connection,
@@ -325,6 +364,13 @@ class Supervisor:
                 figures=self._figures_of(key).inbox,
             )
             await link.run(receive, stream.run)
+        self._check_allowed(key, connection.peer)  # it may have ended because of that
+
+    def _check_allowed(self, key: Key, identity: PeerIdentity) -> None:
+        """Raises ``PeerRefused`` for a peer that this node may not deal with, though it dials it: revoked, for one."""
+        refusal = self._policy.refusal(identity, key[0], _kind(key))
+        if refusal is not None:
+            raise PeerRefused(refusal.reason, code=refusal.code, after_s=-1 if refusal.is_final else None)
 
     async def _hold_control(self, link: Link) -> None:
         self._note_databases(link.peer.name, link.peer.databases or {})
@@ -395,12 +441,16 @@ class Supervisor:
         self.served[own.key] = own
         self._figures_of(own.key).outbox.connections += 1
         if older is not None:
-            older.link.post(Bye(code="superseded"))
-            with trio.move_on_after(SUPERSEDED_WAIT_S):
-                await older.link.flush()
+            try:
+                older.link.post(Bye(code="superseded"))
+                with trio.move_on_after(SUPERSEDED_WAIT_S):
+                    await older.link.flush()
+            except LinkLost:
+                pass  # it takes nothing, and will not hear of it
             older.scope.cancel()
         if hello.kind == "control":
             self._note_databases(hello.name, hello.databases or {})
+            self._retry(hello.name)
             return Answerer(link, self._handler, on_databases=partial(self._note_databases, hello.name))
         assert hello.database is not None
         stream = own.stream = StreamOut(
@@ -411,6 +461,12 @@ class Supervisor:
             figures=self._figures_of(own.key).outbox,
         )
         return stream
+
+    def _retry(self, peer: str) -> None:
+        """A peer has come (back): dial it now, and not when the grown delays end."""
+        for key, record in self.dialled.items():
+            if key[0] == peer:
+                record.retry.set()
 
     def _turn_away(self) -> None:
         """End the connections of peers that are no longer allowed."""
@@ -424,6 +480,11 @@ class Supervisor:
                 served.link.end(Bye(code=refusal.code, reason=refusal.reason, after_ms=-1 if refusal.is_final else 0))
             elif served.stream is not None:
                 served.stream.check_permission()
+        for key, record in self.dialled.items():
+            if record.link is not None:
+                refusal = self._policy.refusal(record.link.connection.peer, key[0], _kind(key))
+                if refusal is not None:
+                    record.link.end(Bye(code=refusal.code, reason=refusal.reason))
 
     # -- hellos and databases -------------------------------------------------------------------------------------
 
@@ -459,6 +520,10 @@ class Supervisor:
         if self.announced.get(peer) != databases:
             self.announced[peer] = dict(databases)
             self._wake()
+
+
+def _kind(key: Key) -> str:
+    return "stream" if key[1] else "control"
 
 
 def _what(key: Key) -> str:

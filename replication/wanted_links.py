@@ -10,9 +10,9 @@ A peer that was never named here is known by gossip. Gossip links nodes that rep
 that a directed node exists is no reason to deal with it.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
 from replication.agreements import FULL, Databases, Directions, Subscriptions, is_replicated
 from replication.membership import Member, Membership
@@ -64,6 +64,26 @@ class Flow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Sharing:
+    """With whom this node shares a database: whom it has to think of before something of it goes."""
+
+    writers: frozenset[str] = frozenset()
+    """Members whose entries come here, straight or relayed."""
+    takers: frozenset[str] = frozenset()
+    """Members that take entries from this node."""
+    removed: frozenset[str] = frozenset()
+    """Nodes that were members: nobody waits for them."""
+    barred: frozenset[str] = frozenset()
+    """Members from which nothing may come here, not relayed either."""
+    is_removed: bool = False
+    """Whether this node itself is one that was removed."""
+
+
+SharingOf: TypeAlias = Callable[[str], Sharing]
+"""Database name -> with whom it is shared now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Dealing:
     """What flows between this node and a peer, from this node's point of view."""
 
@@ -93,11 +113,7 @@ def wanted_links(
         for peer in membership.peers.values()
         if (dealing := _dealing(own, peer, by_name.get(peer.name))) is not None
     }
-    unwanted = frozenset(
-        name
-        for name, (_, dealing) in dealings.items()
-        if dealing.subscriptions is None and not dealing.directions.receives
-    )
+    unwanted = _unwanted({name: dealing for name, (_, dealing) in dealings.items()})
     peers, streams = [], []
     for name, (peer, dealing) in dealings.items():
         url = _address(peer, by_name.get(name))
@@ -138,6 +154,31 @@ def agreed_flows(
             if (flow.takes or flow.gives) and _is_exchanged(database, own, peer, own_databases):
                 flows[peer.name, database] = flow
     return flows
+
+
+def sharing_of(membership: Membership, routes: Iterable[Route], *, own_databases: Databases, database: str) -> Sharing:
+    """With whom ``database`` is shared, whether or not they are connected."""
+    removed = frozenset(name for name in membership.facts.removed if membership.is_removed(name))
+    own = membership.self_member
+    if own is None:
+        return Sharing(removed=removed, is_removed=membership.is_removed(membership.node))
+    routes = tuple(routes)
+    by_name = {route.name: route for route in routes}
+    dealings = {peer.name: _dealing(own, peer, by_name.get(peer.name)) for peer in membership.peers.values()}
+    barred = _unwanted({name: dealing for name, dealing in dealings.items() if dealing is not None})
+    flows = agreed_flows(membership, routes, own_databases=own_databases, names=(database,))
+    takes = {name for (name, _), flow in flows.items() if flow.takes}
+    relayed = {
+        peer.name
+        for peer in membership.peers.values()
+        if peer.replicates.sends and _is_exchanged(database, own, peer, own_databases)
+    }
+    return Sharing(
+        writers=frozenset(takes | relayed) - barred,
+        takers=frozenset(name for (name, _), flow in flows.items() if flow.gives),
+        removed=removed,
+        barred=barred,
+    )
 
 
 def may_subscribe(
@@ -189,6 +230,13 @@ def _dealing(own: Member, peer: Member, route: Route | None) -> _Dealing | None:
     if not is_named and (not directions.is_any or directions.only_named):
         return None
     return _Dealing(directions=directions, subscriptions=subscriptions)
+
+
+def _unwanted(dealings: Mapping[str, _Dealing]) -> frozenset[str]:
+    """Peers from which nothing may come here."""
+    return frozenset(
+        name for name, dealing in dealings.items() if dealing.subscriptions is None and not dealing.directions.receives
+    )
 
 
 def _taken(dealing: _Dealing, database: str) -> TableSelection | None:

@@ -24,7 +24,7 @@ class Place(NamedTuple):
 
 
 class Branch(NamedTuple):
-    """The own entries of one origin above position ``base`` and up to ``last_lseq`` of the log.
+    """The own entries of one origin above position ``base`` and up to ``last_lseq`` of the log. There may be none.
 
     ``place``: where restating what they wrote goes on, None once all of it is restated.
     """
@@ -47,6 +47,11 @@ class Branch(NamedTuple):
             return cls(base, last_lseq, None if place is None else Place(*place))
         except (TypeError, ValueError) as error:
             raise Corrupt(f"what a fork left is damaged: {error}") from error
+
+
+def not_forked(oseq: int, lseq: int) -> Branch:
+    """What is noted of a life that has proven to be the beginning of what others have: a branch without entries."""
+    return Branch(oseq, lseq, None)
 
 
 def fork_key(origin_id: int) -> bytes:

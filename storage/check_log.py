@@ -7,16 +7,18 @@ row that says it comes from an entry was met here: so no row comes from nowhere.
 
 What a node rightly removed is allowed for: entries before the first, reduced entries, rows of tables that are
 incomplete, records whose expiry passed, and a foreign write so old that the tombstone which beat it may be gone. So is
+what a fork left: own entries whose numbers peers fill with others, chained among themselves. So is
 what a copy did: entries of its origins that never came, up to their floor; records whose last write its publisher had
 seen go; own writes as old, as the tombstone which beat them may have come without an entry.
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from storage import codec, keys
+from storage.check_marks import check_mark_entry, check_noted_marks
 from storage.check_report import Report
 from storage.check_snapshot import Snapshot
 from storage.commit_log import VECTOR_EVERY
@@ -87,10 +89,16 @@ class _LogWalk:
         copied = snapshot.copied or {}
         self._copied = {position.origin: copied.get(of, 0) for of, position in snapshot.positions.items()}
         self._own = Origin(self._own_node(), (snapshot.get("meta", b"store") or b"").decode())
+        self._branches = {
+            snapshot.positions[of].origin: b for of, b in snapshot.branches.items() if of in snapshot.positions
+        }
         self._progress: dict[Origin, _Progress] = {}
+        self._left: dict[Origin, _Progress] = {}
+        """Where the walk is on branches that forks left."""
         self._unseen_vectors: dict[Origin, list[tuple[int, int]]] = {}
         self._absent: dict[tuple[int, bytes], _Absent] = {}
         self._decoded: OrderedDict[int, Writes | None] = OrderedDict()
+        self._marks: dict[str, int] = {}
         self._findings = LogFindings(first=0, last=0)
         self._first_committed_at = 0
 
@@ -114,6 +122,7 @@ class _LogWalk:
         self._check_positions()
         self._check_vectors()
         self._check_absent()
+        check_noted_marks(self._snapshot, self._marks, self._report)
         return self._findings
 
     # -- one entry ------------------------------------------------------------------------------------------------
@@ -122,7 +131,7 @@ class _LogWalk:
         header = entry.header
         if entry.is_reduced:
             self._findings.reduced.add(entry.lseq)
-            if header.oseq > self._floors.get(header.origin, 0):
+            if header.oseq > self._floors.get(header.origin, 0) and not self._is_left(entry):
                 self._report.add("position", "a reduced entry is above the floor of its origin", key=entry.lseq)
         elif _digest(entry.payload) != header.payload_digest:
             self._report.add("payload", "it does not have the digest that its header names", key=entry.lseq)
@@ -133,10 +142,37 @@ class _LogWalk:
             self._report.add("chain", "a local entry stands in a chain", key=entry.lseq)
         if header.kind == "tx":
             self._check_writes(entry)
+        elif header.kind == "mark":
+            self._check_mark(entry)
         self._check_vector(entry.lseq)
+
+    def _check_mark(self, entry: Entry) -> None:
+        """Marks of earlier lives of this node are noted nowhere."""
+        check_mark_entry(entry, self._report)
+        origin = entry.header.origin
+        if origin == self._own or origin.node != self._own.node:
+            self._marks[origin.node] = max(entry.header.ts, self._marks.get(origin.node, 0))
+
+    def _is_left(self, entry: Entry) -> bool:
+        """Whether a fork left this entry behind."""
+        branch = self._branches.get(entry.header.origin)
+        return branch is not None and branch.holds(entry.lseq, entry.header.oseq)
+
+    def _check_left(self, entry: Entry) -> None:
+        """A branch that was left goes on from what was served before it, or from what was trimmed."""
+        origin = entry.header.origin
+        progress = self._left.get(origin)
+        if progress is None:
+            before = self._progress.get(origin)
+            progress = _Progress(entry.header.oseq - 1, None) if before is None else replace(before)
+            self._left[origin] = progress
+        self._follow(entry, progress)
 
     def _check_chain(self, entry: Entry) -> None:
         header = entry.header
+        if self._is_left(entry):
+            self._check_left(entry)
+            return
         progress = self._progress.get(header.origin)
         if progress is None:
             floor = self._floors.get(header.origin, 0)
@@ -144,8 +180,13 @@ class _LogWalk:
             self._progress[header.origin] = progress
             self._check_unseen_vectors(header.origin, header.oseq)
         if header.kind == "skip" or progress.oseq + 1 < header.oseq <= self._floors.get(header.origin, 0) + 1:
-            progress.chain = None
-        elif header.oseq != progress.oseq + 1:
+            progress.oseq, progress.chain = header.oseq, header.chain
+        else:
+            self._follow(entry, progress)
+
+    def _follow(self, entry: Entry, progress: _Progress) -> None:
+        header = entry.header
+        if header.oseq != progress.oseq + 1:
             message = f"position {header.oseq} of '{header.origin.node}' follows position {progress.oseq}"
             self._report.add("chain", message, key=entry.lseq)
         elif progress.chain is not None and _chain(progress.chain, header.raw) != header.chain:
@@ -219,7 +260,8 @@ class _LogWalk:
         except Corrupt:
             return
         current = _row_stamp(self._snapshot, row)
-        if current is None or current > stamp or (current < stamp and is_copied):
+        has_gone = is_copied or write.get("x", self._snapshot.now_ms + 1) <= self._snapshot.now_ms
+        if current is None or current > stamp or (current < stamp and has_gone):
             return
         if current < stamp:
             self._report.add("fold", f"it is older than its write in entry {lseq}", table=table.name, key=stored_key)
@@ -294,12 +336,23 @@ class _LogWalk:
         for origin in self._progress.keys() - vector.keys():
             self._report.add("vector", f"origin '{origin.node}' is not in it", key=lseq)
         for origin, oseq in vector.items():
+            branch = self._branches.get(origin)
+            if branch is not None and lseq <= branch.last_lseq:
+                self._check_left_vector(lseq, origin, oseq)
+                continue
             progress = self._progress.get(origin)
             if progress is None:
                 self._unseen_vectors.setdefault(origin, []).append((lseq, oseq))
             elif progress.oseq != oseq and not progress.oseq < oseq <= self._floors.get(origin, 0):
                 message = f"it says {oseq} for '{origin.node}' where the log is at {progress.oseq}"
                 self._report.add("vector", message, key=lseq)
+
+    def _check_left_vector(self, lseq: int, origin: Origin, oseq: int) -> None:
+        """Before a fork was found a vector said where its branch was; with its entries trimmed nothing tells."""
+        progress = self._left.get(origin) or self._progress.get(origin)
+        if progress is not None and progress.oseq != oseq and not progress.oseq < oseq <= self._floors.get(origin, 0):
+            message = f"it says {oseq} for '{origin.node}' where the branch that was left is at {progress.oseq}"
+            self._report.add("vector", message, key=lseq)
 
     def _check_unseen_vectors(self, origin: Origin, first_oseq: int) -> None:
         """Vectors kept before an origin's first entry here say the position before that entry."""
@@ -356,7 +409,17 @@ def _is_outcome(write: dict[str, Any], row: Row, *, is_live: bool) -> bool:
         return row.expires_at_ms == write["x"] if "x" in write else not is_live and row.expires_at_ms is None
     if write["op"] != "put" or row.expires_at_ms != write.get("x"):
         return False
-    return row.value == write["v"] if is_live else row.expires_at_ms is not None
+    if not is_live:
+        return row.expires_at_ms is not None
+    if row.residency != (codec.encode(write["r"]) if write.get("r") else b""):
+        return False
+    return row.value == write["v"] if row.is_resident else _is_part(row, codec.decode(write["v"]))
+
+
+def _is_part(row: Row, record: dict[str, Any]) -> bool:
+    """Whether an index-only row holds nothing that the record does not."""
+    kept = row.decode()
+    return kept.keys() <= record.keys() and row.value == codec.encode({name: record[name] for name in kept})
 
 
 def _digest(*parts: bytes) -> bytes:

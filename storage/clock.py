@@ -15,6 +15,10 @@ WallClock: TypeAlias = Callable[[], int]
 
 RELEASED_AT_US: Final = int(datetime(2026, 11, 1, tzinfo=UTC).timestamp()) * 1_000_000
 """A wall clock earlier than this software is not set; writes wait until it is."""
+INSTANT_US_MAX: Final = 253_402_300_799_999_999
+"""The end of the year 9999. What claims to be later was never a clock's: no date shows it, and a write that has to be
+later than its record could have no time left.
+"""
 
 
 def wall_clock() -> int:

@@ -35,7 +35,7 @@ from storage.database import Database
 from storage.entry import DIGEST_BYTES, Origin
 from storage.errors import Corrupt, DiskFailed, DiskFull, VectorBehind
 from storage.keys import STORED_BYTES_MAX
-from storage.marks import MARK_KEY, ORIGINS_MAX, Mark, read_marks
+from storage.marks import ORIGINS_MAX, marks_of
 from storage.record import BY, EXPIRES, HEAD_BYTES, NOT_RESIDENT, RESIDENCY, Row, decode_row
 from storage.schema import Table
 from storage.transaction import ReadTransaction
@@ -103,7 +103,7 @@ def write_copy(
             copy_id=copy_id,
             publisher=database.environment.origin,
             v0=v0,
-            marks=_marks(tx),
+            marks=marks_of(tx),
             tables=tuple(CopiedTable(table.definition, table.complete) for table in tables),
             not_kept=_not_kept(tx, {table.name for table in tables}),
             rows=writer.rows,
@@ -185,10 +185,6 @@ def _meta_from(tx: ReadTransaction, key: bytes) -> Iterator[tuple[bytes, bytes]]
     with tx.txn.cursor(db=tx.environment.handles["meta"]) as cursor:
         if cursor.set_range(key):
             yield from cursor
-
-
-def _marks(tx: ReadTransaction) -> dict[str, Mark]:
-    return read_marks(_meta_from(tx, MARK_KEY))
 
 
 def _not_kept(tx: ReadTransaction, kept: Collection[str]) -> tuple[str, ...]:

@@ -9,13 +9,14 @@ vector that reaches the position in ``by``, else the one of its stamp.
 - A live row of the file that our vector covers and we lack, or have older, is not taken: we have seen it go. Not where
   our own table is incomplete, or the copy is forced.
 
-An expired record counts as a tombstone in both; tombstones only merge. A row that goes by the first rule leaves no
-tombstone: we do not know the stamp of the delete, and none of ours may be made up. Nothing is needed to keep the row
-away, as when the merge has ended our vector covers the write: its entry is a duplicate for any stream, and an older
-copy that still has the row meets the second rule. *Until* the end our vector may be behind ``V0``, and an entry that
-``V0`` covers would put such a row back behind the cursor, where nothing looks again. So from ``begin_merge`` to the
-end no entries of other nodes are applied here, and no rows are removed for this node alone; and from the request of the
-copy on no tombstone is purged, as the file may hold what it keeps out. Local writes are ahead of every ``V0``.
+An expired record counts as a tombstone in both; tombstones only merge. One that beats a write which the other side has
+not seen may be gone on third nodes: it is restated (``storage/late_writes.py``). A row that goes by the first rule
+leaves no tombstone: we do not know the stamp of the delete, and none of ours may be made up. Nothing is needed to keep
+the row away, as when the merge has ended our vector covers the write: its entry is a duplicate for any stream, and an
+older copy that still has the row meets the second rule. *Until* the end our vector may be behind ``V0``, and an entry
+that ``V0`` covers would put such a row back behind the cursor, where nothing looks again. So from ``begin_merge`` to
+the end no entries of other nodes are applied here, and no rows are removed for this node alone; and from the request
+of the copy on no tombstone is purged, as the file may hold what it keeps out. Local writes are ahead of every ``V0``.
 
 Each step is one bounded chunk, run between writes (``database.Maintenance``); the place where the next one goes on is
 put in the transaction of the rows. After a crash merging goes on from the file, which has to be whole then: ask for its
@@ -37,6 +38,7 @@ from storage.copy_file import Chunk, CopyReader, read_row
 from storage.entry import Origin
 from storage.errors import Corrupt, InvalidKey, RolledBack
 from storage.keys import encode_primary_key, stored
+from storage.late_writes import LateWrites
 from storage.marks import Mark, mark_key
 from storage.received_schema import merge_definitions
 from storage.record import Row, decode_row
@@ -206,6 +208,7 @@ class _Step:
         self._removed = 0
         self._newest_ts = 0
         self._merge: RowMerge | None = None
+        self._late = LateWrites(state, now_us)
         self._node = state.environment.origin.node
         self._origins: dict[int, int] = {}
         self._ours = {origin_id: position.oseq for origin_id, position in state.positions().items()}
@@ -217,6 +220,7 @@ class _Step:
     def run(self) -> MergeProgress:
         is_done = self._merge_chunks() and self._leave_tables(len(self._plan.tables))
         self._apply()
+        self._late.restate()
         if is_done:
             self._end()
         else:
@@ -349,6 +353,8 @@ class _Step:
                 merge.merge(key, incoming, known, record=None, is_restatement=True)
             return
         if order < 0:
+            if known is not None and not _is_covered(incoming, self._ours):
+                self._late.note(merge.table.name, key, known)
             # What the publisher has takes the place of what it has seen go. The puts of a plan follow its removals.
             if known is None or not (self._proves_absence and self._is_gone(known)):
                 return
@@ -365,6 +371,8 @@ class _Step:
             record = _record(merge, key, incoming)
             if incoming.residency and incoming.is_resident and self._node not in codec.decode(incoming.residency):
                 record, incoming = index_only(merge.table, record, incoming)
+        if known is not None and not _is_covered(known.row, self._plan.v0):
+            self._late.note(merge.table.name, key, Known(incoming, is_tombstone))
         merge.merge(key, incoming, known, record=record)
         self._taken += 1
         self._newest_ts = max(self._newest_ts, incoming.ts)

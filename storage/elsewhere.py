@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 from storage import codec
-from storage.entry import Stamp
+from storage.entry import Origin, Stamp
 from storage.errors import Corrupt
 from storage.record import Row
 from storage.schema import Table
@@ -42,12 +42,15 @@ def residents_of(row: Row) -> tuple[str, ...]:
 
 
 class Stamps:
-    """The stamps of the rows of one snapshot."""
+    """The stamps of the rows of one snapshot; to be used while that is open."""
 
     def __init__(self, tx: ReadTransaction) -> None:
-        self._origins = {number: position.origin for number, position in tx.log.positions().items()}
+        self._tx = tx
+        self._origins: dict[int, Origin] = {}
 
     def of(self, row: Row) -> Stamp:
+        if not self._origins:
+            self._origins = {number: position.origin for number, position in self._tx.log.positions().items()}
         return Stamp(row.ts, *self._origins[row.origin], row.oseq)
 
 

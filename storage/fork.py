@@ -37,9 +37,12 @@ def branches_of(state: WriteState) -> dict[int, Branch]:
         return read_branches(cursor)
 
 
-def leave_branch(state: WriteState, origin: Origin, *, base: int, chain: bytes) -> bool:
+def leave_branch(state: WriteState, origin: Origin, *, base: int, chain: bytes, judged_at: int) -> bool:
     """Go back to position ``base`` of ``origin``, an own life, whose chain digest there is ``chain``; whether that was
     to be done: a life forks once, and where there is no entry above ``base`` it has not.
+
+    ``judged_at``: our position when the fork was found. An old life that has moved since has to be judged anew, as
+    what moved it came from others.
     """
     environment = state.environment
     position = state.find_position(origin)
@@ -47,6 +50,8 @@ def leave_branch(state: WriteState, origin: Origin, *, base: int, chain: bytes) 
         return False
     origin_id = state.origin_id(origin)
     if origin_id in branches_of(state):
+        return False
+    if origin != environment.origin and position.oseq != judged_at:
         return False
     if origin == environment.origin:
         state.begin_incarnation(environment.settings.new_store_id())
@@ -66,11 +71,11 @@ def _forget_mark(state: WriteState, origin: Origin, base: int) -> None:
             state.delete("meta", key)
 
 
-def restate_step(state: WriteState, *, now_us: int, limit: int = STEP_ROWS) -> Restated:
+def restate_step(state: WriteState, *, now_us: int, limit: int | None = None) -> Restated:
     """Restate some more of what branches that were left wrote; done when there is nothing more to do."""
     for origin_id, branch in branches_of(state).items():
         if branch.place is not None:
-            return _Step(state, origin_id, branch, limit).run(branch.place, now_us)
+            return _Step(state, origin_id, branch, limit or STEP_ROWS).run(branch.place, now_us)
     return Restated(0, True)
 
 

@@ -13,6 +13,7 @@ from itertools import takewhile
 from typing import Final, NamedTuple, TypeAlias
 
 from storage import codec
+from storage.abandoned import Branch, read_branches
 from storage.entry import Entry, Origin, decode_stored, encode_reduced
 from storage.index import entries_of
 from storage.record import Row, decode_row, encode_row
@@ -85,7 +86,8 @@ def _expire(state: WriteState, table_id: int, due: list[tuple[bytes, bytes]]) ->
         row = None if data is None else decode_row(data)
         if row is not None and row.expires_at_ms == int.from_bytes(expiry[:8]):
             key = _plan_removal(plan, state, stored_key, row)
-            plan.tombstones.append((stored_key, encode_row(row._replace(value=codec.encode(key), residency=b""))))
+            tombstone = row._replace(value=codec.encode(key), residency=b"", is_resident=True)
+            plan.tombstones.append((stored_key, encode_row(tombstone)))
     state.apply_plan(plan)
 
 
@@ -183,10 +185,11 @@ def trim_log(state: WriteState, *, before_us: int, may_trim: MayTrim = alone, li
     """
     floors: dict[Origin, int] = {}
     doomed: list[int] = []
+    branches = _branches(state)
     for entry in _entries_from(state, 1, limit):
         if entry.lseq == state.lseq or entry.committed_at >= before_us:
             break
-        origin, oseq = entry.header.origin, entry.header.oseq
+        origin, oseq = entry.header.origin, _served_oseq(branches, entry)
         if oseq:
             if not may_trim(origin, oseq):
                 break
@@ -196,6 +199,17 @@ def trim_log(state: WriteState, *, before_us: int, may_trim: MayTrim = alone, li
         _drop_entries(state, doomed)
         state.raise_floors(floors)
     return len(doomed)
+
+
+def _branches(state: WriteState) -> dict[Origin, Branch]:
+    with state.cursor("meta") as meta:
+        return {Origin(*state.origin(of)): branch for of, branch in read_branches(meta).items()}
+
+
+def _served_oseq(branches: dict[Origin, Branch], entry: Entry) -> int:
+    """The position at which others may want this entry; 0 for one that they never get."""
+    branch = branches.get(entry.header.origin)
+    return 0 if branch is not None and branch.holds(entry.lseq, entry.header.oseq) else entry.header.oseq
 
 
 def _drop_entries(state: WriteState, doomed: list[int]) -> None:
@@ -253,11 +267,12 @@ def reduce_history(
     floors: dict[Origin, int] = {}
     changed = 0
     last: bytes | None = None
+    branches = _branches(state)
     for entry in _entries_from(state, 1 if after is None else int.from_bytes(after) + 1, limit):
         if entry.committed_at >= before_us:
             return _reduced(state, floors, changed, None)
         last = entry.lseq.to_bytes(8)
-        origin, oseq = entry.header.origin, entry.header.oseq
+        origin, oseq = entry.header.origin, _served_oseq(branches, entry)
         stored = _without_table(entry, table) if not oseq or may_trim(origin, oseq) else None
         if stored is not None:
             state.put("log", last, stored)

@@ -2,7 +2,7 @@
 
 A mark carries its node's vector. It is ordered among the node's entries like any other, so it vouches for all that
 node wrote before it, and its time for the clock of all it writes later. Beside the positions each node keeps the last
-mark of every other that it has applied.
+mark of every other that it has applied, and its own.
 
 Payload: CBOR list of ``[node, store, oseq]``. Kept in ``meta`` under ``mark:<node>``: CBOR
 ``[store, oseq, ts, vector]``.
@@ -15,6 +15,7 @@ from typing import Any, Final
 from storage import codec
 from storage.entry import Origin
 from storage.errors import Corrupt
+from storage.transaction import ReadTransaction
 
 MARK_KEY: Final = b"mark:"
 ORIGINS_MAX: Final = 10_000
@@ -35,7 +36,13 @@ class Mark:
 
     @classmethod
     def decoded(cls, node: str, data: bytes) -> "Mark":
-        store, oseq, ts, vector = codec.decode(data)
+        """Raises ``Corrupt``."""
+        try:
+            store, oseq, ts, vector = codec.decode(data)
+        except (TypeError, ValueError) as error:
+            raise Corrupt(f"the mark of '{node}' is damaged: {error}") from error
+        if [type(store), type(oseq), type(ts)] != [str, int, int]:
+            raise Corrupt(f"the mark of '{node}' is damaged")
         return cls(origin=Origin(node, store), oseq=oseq, ts=ts, vector=_vector(vector))
 
 
@@ -62,6 +69,17 @@ def read_marks(items: Iterator[tuple[bytes, bytes]]) -> dict[str, Mark]:
         node = key[len(MARK_KEY) :].decode()
         marks[node] = Mark.decoded(node, data)
     return marks
+
+
+def marks_of(tx: ReadTransaction) -> dict[str, Mark]:
+    """The newest mark of each node that was heard, and of this one."""
+    with tx.txn.cursor(db=tx.environment.handles["meta"]) as cursor:
+        return read_marks(iter(cursor)) if cursor.set_range(MARK_KEY) else {}
+
+
+def mark_of(tx: ReadTransaction, node: str) -> Mark | None:
+    data = tx.txn.get(mark_key(node), db=tx.environment.handles["meta"])
+    return None if data is None else Mark.decoded(node, data)
 
 
 def _plain(vector: Mapping[Origin, int]) -> list[list[Any]]:

@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 
 from storage import codec
 from storage.database import Database
-from storage.entry import Origin, Stamp
+from storage.entry import Origin, Stamp, digest
 from storage.errors import Corrupt, TableNotFound
 from storage.keys import STORED_BYTES_MAX
 from storage.record import Row, decode_row
@@ -66,7 +66,9 @@ class TableState(NamedTuple):
 
 class Version(NamedTuple):
     """What is here of a record. A vector that reaches ``position`` covers it: of the restatement that brought it last,
-    else of its own entry.
+    else of its own entry. ``key`` is None where the value is damaged.
+
+    ``content`` is a digest of the value; b"" where replicas may hold different bytes, as some have the record in part.
     """
 
     stored_key: bytes
@@ -74,6 +76,7 @@ class Version(NamedTuple):
     stamp: Stamp
     position: tuple[Origin, int]
     is_tombstone: bool
+    content: bytes
 
 
 def table_digest(tx: ReadTransaction, table: Table) -> TableDigest:
@@ -101,22 +104,45 @@ def versions(
     What has expired as of the transaction's instant counts as a tombstone. Raises ``Corrupt`` for an impossible range.
     """
     _check_ascending(low, (), high)
-    origins = {number: position.origin for number, position in tx.log.positions().items()}
+    reader = VersionReader(tx, table)
     start = low if after is None else after
-    rows = ((key, row, row.is_expired(tx.now_ms), True) for key, row in _stored(tx, table.rows_id, start, high))
-    tombstones = ((key, row, True, False) for key, row in _stored(tx, table.tombstones_id, start, high))
+    rows = ((key, row, True) for key, row in _stored(tx, table.rows_id, start, high))
+    tombstones = ((key, row, False) for key, row in _stored(tx, table.tombstones_id, start, high))
     known = (
-        Version(
-            stored_key=key,
-            key=row.decode()[table.primary_key] if has_record else row.decode(),
-            stamp=Stamp(row.ts, *origins[row.origin], row.oseq),
-            position=(origins[row.origin], row.oseq) if row.by is None else (origins[row.by[0]], row.by[1]),
-            is_tombstone=is_tombstone,
-        )
-        for key, row, is_tombstone, has_record in merge(rows, tombstones, key=itemgetter(0))
+        reader.version(key, row, has_record=has_record)
+        for key, row, has_record in merge(rows, tombstones, key=itemgetter(0))
         if row.oseq and key != after
     )
     return list(islice(known, limit))
+
+
+class VersionReader:
+    """Makes versions of rows and tombstones of one table, in one transaction."""
+
+    def __init__(self, tx: ReadTransaction, table: Table) -> None:
+        self._now_ms = tx.now_ms
+        self._primary_key = table.primary_key
+        self._origins = {number: position.origin for number, position in tx.log.positions().items()}
+
+    def version(self, stored_key: bytes, row: Row, *, has_record: bool) -> Version:
+        origins = self._origins
+        return Version(
+            stored_key=stored_key,
+            key=self._key(row, has_record),
+            stamp=Stamp(row.ts, *origins[row.origin], row.oseq),
+            position=(origins[row.origin], row.oseq) if row.by is None else (origins[row.by[0]], row.by[1]),
+            is_tombstone=not has_record or row.is_expired(self._now_ms),
+            content=b"" if row.residency else digest(row.value),
+        )
+
+    def _key(self, row: Row, has_record: bool) -> Any:
+        try:
+            value = row.decode()
+        except Corrupt:
+            return None
+        if not has_record:
+            return value
+        return value.get(self._primary_key) if isinstance(value, dict) else None
 
 
 class RangeScan:

@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
 from storage import codec
-from storage.abandoned import read_branches
+from storage.abandoned import fork_key, not_forked, read_branches
+from storage.clock import INSTANT_US_MAX
 from storage.conflicts import ConflictSearch
 from storage.copy_merge import is_merging
 from storage.entry import (
+    DIGEST_BYTES,
     NO_CHAIN,
     Conflict,
     Header,
@@ -30,10 +32,11 @@ from storage.entry import (
 )
 from storage.errors import Corrupt, InvalidKey, TooManyTables
 from storage.keys import encode_primary_key, stored
+from storage.late_writes import LateWrites
 from storage.marks import Mark, decode_mark, mark_key
 from storage.received_schema import apply_schema_entry
 from storage.record import RESIDENCY_BYTES_MAX, Row
-from storage.row_merge import RowMerge
+from storage.row_merge import Known, RowMerge
 from storage.schema import Table
 from storage.table_plan import index_only
 from storage.table_planner import EXPIRY_MS_MAX
@@ -45,6 +48,8 @@ Problem: TypeAlias = Literal[
 """Why an origin stops. ``chain``: the entry does not follow from the one before it, so one of two logs is another."""
 
 _OPS: Final = ("put", "delete")
+_OSEQ_MAX: Final = (1 << 64) - 1
+_NAME_LENGTH_MAX: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +89,8 @@ class Applied:
     newest_ts: int = 0
     conflicts: dict[str, int] = field(default_factory=dict)
     """By table: writes that lost to a concurrent one."""
+    restated: int = 0
+    """Tombstones that this node has told of again, as a write that came late lost to them."""
     stopped: dict[Origin, tuple[Problem, str]] = field(default_factory=dict)
 
 
@@ -100,9 +107,26 @@ def origin_of(item: Received) -> Origin:
 
 
 def read_received(data: bytes, *, is_reduced: bool = False) -> ReceivedEntry:
-    """An entry out of the form in which entries travel. Raises ``Corrupt``."""
+    """An entry out of the form in which entries travel. Raises ``Corrupt`` for one that nobody can have made."""
     header, payload = decode_travelling(data)
+    _check_header(header)
     return ReceivedEntry(header=header, payload=payload, is_reduced=is_reduced)
+
+
+def _check_header(header: Header) -> None:
+    """It comes from a peer: every field that is stored, compared or shown has to be what it should be."""
+    is_fit = (
+        all(type(name) is str and 0 < len(name) <= _NAME_LENGTH_MAX for name in header.origin)
+        and type(header.oseq) is int
+        and 0 < header.oseq <= _OSEQ_MAX
+        and type(header.ts) is int
+        and 0 <= header.ts <= INSTANT_US_MAX
+        and isinstance(header.kind, str)
+        and all(text is None or type(text) is str for text in (header.user, header.operation))
+        and all(type(one) is bytes and len(one) == DIGEST_BYTES for one in (header.payload_digest, header.chain))
+    )
+    if not is_fit:
+        raise Corrupt("the header of an entry from elsewhere is damaged")
 
 
 def apply_received(state: WriteState, items: Sequence[Received], *, now_us: int) -> Applied:
@@ -116,7 +140,7 @@ def apply_received(state: WriteState, items: Sequence[Received], *, now_us: int)
     application = _Application(state, now_us)
     for item in items:
         application.take(item)
-    return application.applied
+    return application.finish()
 
 
 class _Application:
@@ -128,8 +152,10 @@ class _Application:
         self._now_us = now_us
         self._node = state.environment.origin.node
         self._conflicts = ConflictSearch(state)
+        self._late = LateWrites(state, now_us)
         with state.cursor("meta") as meta:
             branches = read_branches(meta)
+        self._settled = set(branches)
         self._restating = {Origin(*state.origin(of)) for of, branch in branches.items() if branch.place is not None}
 
     def take(self, item: Received) -> None:
@@ -150,6 +176,10 @@ class _Application:
         position = self._state.find_position(origin)
         self.applied.positions[origin] = 0 if position is None else position.oseq
 
+    def finish(self) -> Applied:
+        self.applied.restated = self._late.restate()
+        return self.applied
+
     # -- one item -------------------------------------------------------------------------------------------------
 
     def _entry(self, entry: ReceivedEntry) -> None:
@@ -159,6 +189,7 @@ class _Application:
             return
         if not follows(header, chain):
             raise _CannotApply("chain", f"entry {header.oseq} of '{header.origin.node}' does not follow the one before")
+        self._note_no_fork(header.origin)
         if not entry.is_reduced and digest(entry.payload) != header.payload_digest:
             raise Corrupt(f"entry {header.oseq} of '{header.origin.node}' does not have the digest of its header")
         previous: list[int] = []
@@ -221,12 +252,24 @@ class _Application:
             raise _CannotApply("gap", f"entry {first} of '{origin.node}' follows entry {oseq}")
         return chain
 
+    def _note_no_fork(self, origin: Origin) -> None:
+        """An entry follows the last one of an old life of this node: others have all of that life, and more."""
+        if origin.node != self._node:
+            return
+        origin_id = self._state.origin_id(origin)
+        if origin_id not in self._settled:
+            self._settled.add(origin_id)
+            proof = not_forked(self._state.position(origin_id).oseq, self._state.lseq)
+            self._state.put("meta", fork_key(origin_id), proof.encoded())
+
     def _append(self, origin: Origin, oseq: int, chain: bytes, stored_form: bytes) -> None:
         self._state.append_received(self._state.origin_id(origin), oseq, chain, stored_form)
 
     def _mark(self, entry: ReceivedEntry) -> None:
         header = entry.header
         vector = decode_mark(entry.payload)
+        if header.origin.node == self._node:
+            return  # said in a life that has lost what it vouches for
         mark = Mark(origin=header.origin, oseq=header.oseq, ts=header.ts, vector=vector)
         key = mark_key(header.origin.node)
         known = self._state.get("meta", key)
@@ -300,6 +343,9 @@ class _Application:
         outcome = merge.merge(stored_key, incoming, known, record=record, is_restatement=restated is not None)
         if known is None:
             return 0
+        known_stamp = merge.stamp(known.row)
+        if stamp < known_stamp:
+            self._late.note(merge.table.name, stored_key, known)
         replaced = write.get("p")
         conflict = self._conflicts.find(
             merge.table.name,
@@ -308,11 +354,13 @@ class _Application:
             incoming=stamp,
             replaced=None if replaced is None else Stamp(*replaced),
             known=known,
-            known_stamp=merge.stamp(known.row),
+            known_stamp=known_stamp,
             outcome=outcome,
         )
         if conflict is not None:
             conflicts.append(conflict)
+            if outcome == "applied":
+                self._late.note(merge.table.name, stored_key, Known(incoming, record is None))
         return known.row.lseq if outcome == "applied" else 0
 
 
@@ -355,6 +403,6 @@ def _is_stamp(value: Any) -> bool:
     return (
         type(value) is list
         and [type(part) for part in value] == [int, str, str, int]
-        and 0 <= value[0] < 1 << 64
-        and 0 <= value[3] < 1 << 64
+        and 0 <= value[0] <= INSTANT_US_MAX
+        and 0 <= value[3] <= _OSEQ_MAX
     )

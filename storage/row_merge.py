@@ -8,6 +8,7 @@ record comes only once between two of these.
 from typing import Any, NamedTuple
 
 from storage.entry import Stamp
+from storage.errors import Corrupt
 from storage.merge import Outcome, judge
 from storage.record import Row, decode_row, encode_row
 from storage.schema import Table
@@ -96,9 +97,15 @@ class RowMerge:
                 plan.removed_rows.append(stored_key)
 
     def _forget(self, stored_key: bytes, row: Row, record: dict[str, Any]) -> None:
-        """Take a row out of digest, expiry order and indexes; ``record`` takes its place there."""
+        """Take a row out of digest, expiry order and indexes; ``record`` takes its place there.
+
+        Of a damaged row nobody can tell the index entries. It goes all the same: else it could never be repaired.
+        """
         forget_row(self.plan, self._state, stored_key, row)
-        old = self.table.visible(row.decode(), row.ts)
+        try:
+            old = self.table.visible(row.decode(), row.ts)
+        except Corrupt:
+            old = {}
         self.plan.index_replaced(stored_key, old, record)
 
     def _count_in(self, stored_key: bytes, row: Row) -> None:

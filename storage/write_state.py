@@ -15,6 +15,7 @@ from storage.entry import NO_CHAIN, Origin
 from storage.environment import Environment
 from storage.errors import TooManyTables
 from storage.index import entries_of
+from storage.marks import mark_key
 from storage.record import decode_row
 from storage.schema import Table
 from storage.schema_change import SchemaChange
@@ -180,6 +181,7 @@ class WriteState:
         environment.origin, environment.origin_id = origin, self.origin_id(origin)
         self.oseq, self.chain = 0, NO_CHAIN
         self.put("meta", b"store", store.encode())
+        self.delete("meta", mark_key(origin.node))  # it may vouch for what was lost with the old one
 
     def set_position(self, origin_id: int, position: Position) -> None:
         """Put an origin where a copy, or a fork that was found, says it is."""

@@ -25,6 +25,7 @@ from storage.errors import (
     TableNotFound,
     TransactionTooLarge,
 )
+from storage.marks import Mark, encode_mark, mark_key
 from storage.record import Row, decode_row
 from storage.restatement import is_restatable, plan_restatements
 from storage.row_merge import Known
@@ -66,6 +67,8 @@ class WriteTransaction:
         self._plans: list[TablePlan] = []
         self._entries: list[tuple[int, int, bytes]] = []
         self._position: tuple[Origin, int] | None = None
+        self._is_mark = False
+        self._mark: Mark | None = None
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -191,6 +194,10 @@ class WriteTransaction:
         self._restated.setdefault(table.name, {})[stored_key] = Known(version, row is None)
         return len(version.value)
 
+    def mark(self) -> None:
+        """Stage a mark: an entry that tells how far this node is. It stands for itself and is staged alone."""
+        self._is_mark = True
+
     def create_table(self, definition: Definition) -> Table:
         """Stage a table. Raises ``TableExists``, ``SchemaConflict`` where this transaction dropped one of the name."""
         if definition.name in self._tables:
@@ -255,7 +262,7 @@ class WriteTransaction:
 
     def seal(self) -> None:
         """Work out all changes. Raises what refuses the transaction; nothing was put then."""
-        if not self._staged and not self._restated and not self._schema_changes:
+        if not self._staged and not self._restated and not self._schema_changes and not self._is_mark:
             return
         state = self._state
         self._ts, last_ts = tick(
@@ -277,8 +284,19 @@ class WriteTransaction:
             if names:
                 writes, previous = self._plan_tables(names, end.lseq + 1, 0 if is_local else end.oseq + 1)
                 end = self._add_entry("tx", codec.encode(writes), previous, end, is_local=is_local)
+        if self._is_mark:
+            end = self._add_mark(end)
         state.last_ts = last_ts
         state.lseq, state.oseq, state.chain = end
+
+    def _add_mark(self, end: "LogEnd") -> "LogEnd":
+        """It covers all that this node has when it is made, and not itself."""
+        assert not self._entries and not self._is_local, "a mark is staged alone, and for others"
+        positions = self._state.positions().values()
+        vector = {position.origin: position.oseq for position in positions if position.oseq}
+        end = self._add_entry("mark", encode_mark(vector), [], end, is_local=False)
+        self._mark = Mark(origin=self._state.environment.origin, oseq=end.oseq, ts=self._ts, vector=vector)
+        return end
 
     def _stays_here(self, change: SchemaChange) -> bool:
         return self._is_local or not change.is_replicated
@@ -335,6 +353,8 @@ class WriteTransaction:
         for plan in self._plans:
             self._state.apply_plan(plan)
         self._state.append_log(self._entries)
+        if self._mark is not None:
+            self._state.put("meta", mark_key(self._mark.origin.node), self._mark.encoded())
 
     @property
     def origin(self) -> Origin:

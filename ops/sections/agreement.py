@@ -10,9 +10,10 @@ from typing import Annotated, Any, Final
 
 from ops.context import Context, Progress
 from ops.errors import InvalidParams
+from ops.fan_out import ask_peers
 from ops.jobs import start_job
 from ops.operation import Operation, SuperUser, operation
-from ops.params import Also, Anyhow, DatabaseName, Number, Problem, TableName
+from ops.params import Also, Anyhow, DatabaseName, Flag, Number, Problem, TableName
 from ops.results import RecordStream
 from storage.catalog import Offload
 from storage.check_report import Problem as BrokenInvariant
@@ -34,6 +35,9 @@ from storage.transaction import stored_key_of
 PAGE_CONFLICTS: Final = 100
 """Conflicts that are looked up in one transaction and sent as one page."""
 OFFSET_MAX: Final = 1_000_000
+OF_ALL_NODES_MAX: Final = 10_000
+"""``offset`` and ``limit`` together, where all nodes are asked: so many of each are held at once."""
+PEER_TIMEOUT_S: Final = 30.0
 _TEXT_LENGTH_MAX: Final = 40
 _MS_MAX: Final = 1e15
 
@@ -70,6 +74,7 @@ class SearchConflicts:
     to: Annotated[int | None, Instant()] = None
     limit: Annotated[int, Number(is_integer=True, at_least=1)] = 100
     offset: Annotated[int, Number(is_integer=True, at_least=0, at_most=OFFSET_MAX)] = 0
+    replicated: Flag = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,8 +83,11 @@ class VerifyDatabase:
 
 
 @operation("search_conflicts", needs=SuperUser("searchConflicts"), params=SearchConflicts)
-async def search_conflicts(ctx: Context, params: SearchConflicts) -> RecordStream:
-    """Writes that lost to one that had not seen them, newest first, as far back as the log reaches."""
+async def search_conflicts(ctx: Context, params: SearchConflicts) -> RecordStream | list[dict[str, Any]]:
+    """Writes that lost to one that had not seen them, newest first, as far back as the log reaches.
+
+    With ``replicated`` those that any node has listed, each with its ``node``.
+    """
     wanted = ConflictFilter(
         table=params.table,
         stored_key=None if params.key is None else _stored_key(params.key),
@@ -94,6 +102,8 @@ async def search_conflicts(ctx: Context, params: SearchConflicts) -> RecordStrea
     walks = [
         _Walk(database, wanted, ctx.catalog.offload, is_optional=params.database is None) for database in databases
     ]
+    if params.replicated:
+        return await _of_all_nodes(ctx, walks, params.offset, params.limit)
     return RecordStream(pages=_pages(walks, params.offset, params.limit))
 
 
@@ -180,6 +190,29 @@ async def _pages(walks: Sequence[_Walk], offset: int, limit: int) -> AsyncGenera
             return
         limit -= len(page)
         yield await _read_page(page)
+
+
+async def _of_all_nodes(ctx: Context, walks: Sequence[_Walk], offset: int, limit: int) -> list[dict[str, Any]]:
+    """The newest of all nodes' lists together; a node that cannot be asked is an element of its own, at the end."""
+    wanted = offset + limit
+    if wanted > OF_ALL_NODES_MAX:
+        raise InvalidParams(f"'offset' and 'limit' must not exceed {OF_ALL_NODES_MAX} together when 'replicated'")
+    node = ctx.services.settings.node
+    found = [{**conflict, "node": node} async for page in _pages(walks, 0, wanted) for conflict in page]
+    failures = []
+    for answer in await ask_peers(ctx, timeout_s=PEER_TIMEOUT_S, offset=0, limit=wanted):
+        if isinstance(answer.result, list):
+            found += [{**conflict, "node": answer.node} for conflict in answer.result if isinstance(conflict, dict)]
+        else:
+            reason = answer.failure or "an answer that is no list"
+            failures.append({"status": "failed", "reason": reason, "node": answer.node})
+    found.sort(key=_decided_at, reverse=True)
+    return [*found[offset:wanted], *failures]
+
+
+def _decided_at(conflict: dict[str, Any]) -> float:
+    at = conflict.get("decided_at")
+    return at if isinstance(at, int | float) else 0.0
 
 
 async def _next(walks: Sequence[_Walk]) -> tuple[_Walk, ConflictPlace] | None:

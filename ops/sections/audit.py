@@ -26,7 +26,7 @@ from storage.database import Database
 from storage.errors import InvalidKey, TableNotFound
 from storage.history import TableEntry, record_history, table_history
 from storage.keys import NULL, encode_scalar
-from storage.retention import delete_history
+from storage.retention import delete_history, no_peers
 from storage.schema import Table
 from storage.text_form import text_of
 from storage.transaction import ReadTransaction, stored_key_of
@@ -163,8 +163,20 @@ async def delete_transaction_logs_before(ctx: Context, params: DeleteTransaction
 
 
 async def _delete(ctx: Context, database: str, table: str, before_ms: float, _: Progress) -> None:
-    """The commit times of a log may run backwards, so how much there is to do is not known before it is done."""
-    await delete_history(ctx.catalog, database, table, before_us=_microseconds(before_ms), clock=ctx.services.clock)
+    """The commit times of a log may run backwards, so how much there is to do is not known before it is done.
+
+    What a member has still to get from here is hidden at once and removed later.
+    """
+    cluster = ctx.services.cluster
+    rules = no_peers(database) if cluster is None else cluster.retention.rules(database)
+    await delete_history(
+        ctx.catalog,
+        database,
+        table,
+        before_us=_microseconds(before_ms),
+        may_trim=rules.may_trim,
+        clock=ctx.services.clock,
+    )
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------

@@ -1,8 +1,6 @@
 """Who is in the cluster: adding, changing and removing nodes, and the whole set-up at once.
 
-``add_node`` is a handshake of two: this node asks the other one over a connection of its own, with the other's
-credentials, to add it back; what comes back (a certificate where one was needed, the other's name and authority) makes
-the other one a member here. Nothing is changed here before a usable answer came, unless none is needed.
+``add_node`` is a handshake of two: ``ops/joining.py`` asks, ``add_node_back`` here answers.
 """
 
 from collections.abc import Mapping
@@ -11,33 +9,27 @@ from functools import partial
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import trio
-from cryptography import x509
-
 from ops.add_node_params import (
     NO_OWN_URL,
     AddNode,
     add_node_params,
     configure_cluster_params,
     remove_node_params,
-    resolved,
     update_node_params,
 )
-from ops.certificate_details import certificate_details
 from ops.context import Context
 from ops.errors import InvalidParams, OperationError
+from ops.joining import Joining, authority_fields, member_fields, stored_epoch
 from ops.operation import Operation, SuperUser, operation
 from ops.system_tables import SYSTEM
-from replication.agreements import Directions, Subscription, Subscriptions, reversed_subscriptions
+from replication.agreements import Directions, Subscriptions
 from replication.cluster import Cluster
-from replication.connection import Target
 from replication.errors import ReplicationError
 from replication.membership import NODES
 from replication.membership_changes import add_member, put_self, remove_member, update_member
 from storage.transaction import stored_key_of
 from storage.write_transaction import WriteTransaction
 
-JOIN_TIMEOUT_S: Final = 30.0
 FAREWELL_TIMEOUT_S: Final = 5.0
 CONFIGURED: Final = "Cluster successfully configured."
 PARTLY_CONFIGURED: Final = (
@@ -90,34 +82,23 @@ def _read_add_node_back(body: Mapping[str, Any]) -> AddNodeBack:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Handshake:
-    """What the other node answered; ``problem`` where it was not reached and need not have been."""
-
-    name: str
-    fields: Mapping[str, Any]
-    own_epoch: int = 0
-    epoch: int = 0
-    problem: str | None = None
-
-
 @operation("add_node", needs=SuperUser("addNode"), read=add_node_params, aliases=("set_node",))
 async def add_node(ctx: Context, params: AddNode) -> str:
     """Add a node to the cluster, and have it add this one. Repeating it refreshes what both know of each other."""
-    return await _add(ctx, _cluster(ctx), params)
+    return await _joining(ctx).add(params)
 
 
 @operation("update_node", needs=SuperUser("updateNode"), read=update_node_params)
 async def update_node(ctx: Context, params: AddNode) -> str:
     """Change what is agreed with a node: only the fields that are sent. An unknown node is added."""
     cluster = _cluster(ctx)
-    wanted = _resolved(cluster, params)
-    fields = _fields(wanted, given_only=True)
+    wanted = _joining(ctx).resolved(params)
+    fields = member_fields(wanted, given_only=True)
     known = await _write(ctx, lambda tx: update_member(tx, wanted.name, **fields))
     if known:
         await _write(ctx, partial(put_self, own=cluster.watch.own, routes=cluster.watch.routes))
     else:
-        await _add(ctx, cluster, params)
+        await _joining(ctx).add(params)
     return f"Successfully updated '{params.label}'"
 
 
@@ -132,7 +113,7 @@ async def remove_node(ctx: Context, name: str) -> str:
 async def configure_cluster(ctx: Context, wanted: tuple[AddNode, ...]) -> dict[str, Any]:
     """Replace the whole set-up by these nodes. One that stays is refreshed, not removed and added again."""
     cluster = _cluster(ctx)
-    names = {_resolved(cluster, one).name.lower() for one in wanted}
+    names = {_joining(ctx).resolved(one).name.lower() for one in wanted}
     failed: list[str] = []
     connections: list[dict[str, Any]] = []
     for name in list(cluster.watch.membership.peers):
@@ -140,7 +121,7 @@ async def configure_cluster(ctx: Context, wanted: tuple[AddNode, ...]) -> dict[s
             await _remove(ctx, cluster, name)
     for one in wanted:
         try:
-            message = await _add(ctx, cluster, one)
+            message = await _joining(ctx).add(one)
         except OperationError as error:
             failed.append(one.name)
             message = str(error)
@@ -160,6 +141,13 @@ async def add_node_back(ctx: Context, params: AddNodeBack) -> dict[str, Any]:
         raise InvalidParams("'hostname' cannot be this nodes name")
     if ctx.caller is not None and ctx.caller.is_member and ctx.caller.name.lower() != params.hostname.lower():
         raise InvalidParams(f"add_node_back may only add the authenticated peer, not '{params.hostname}'")
+    with cluster.join_order.answering() as may_answer:
+        if not may_answer:
+            raise OperationError(f"'{cluster.name}' is about to join a cluster itself, ask again", status=503)
+        return await _add_back(ctx, cluster, params)
+
+
+async def _add_back(ctx: Context, cluster: Cluster, params: AddNodeBack) -> dict[str, Any]:
     certificates = ctx.services.certificates
     authority = await certificates.authority_pem()
     answer: dict[str, Any] = {"nodeName": cluster.name, "usingCA": authority}
@@ -205,127 +193,6 @@ async def remove_node_back(ctx: Context, name: str) -> str:
     return f"Successfully removed '{name}' from cluster"
 
 
-# -- adding -----------------------------------------------------------------------------------------------------------
-
-
-async def _add(ctx: Context, cluster: Cluster, params: AddNode) -> str:
-    wanted = _resolved(cluster, params)
-    done = await _shake_hands(ctx, cluster, wanted)
-    fields = {**_fields(wanted, given_only=False), **done.fields}
-
-    def store(tx: WriteTransaction) -> None:
-        put_self(tx, cluster.watch.own, cluster.watch.routes, is_added=True, epoch_at_least=done.own_epoch)
-        add_member(tx, done.name, epoch_at_least=done.epoch, **fields)
-        put_self(tx, cluster.watch.own, cluster.watch.routes)
-
-    await _write(ctx, store)
-    message = f"Successfully added '{params.label}' to cluster"
-    return message if done.problem is None else f"{message} but there was an error updating target node: {done.problem}"
-
-
-async def _shake_hands(ctx: Context, cluster: Cluster, wanted: AddNode) -> _Handshake:
-    """Have the other node add us. Raises ``OperationError`` where we need a signature of it and get none."""
-    assert wanted.url is not None, "a resolved request has a URL"
-    certificates = ctx.services.certificates
-    is_secure = wanted.url.startswith("wss://")
-    needs_signature = is_secure and (wanted.force_signing or await certificates.needs_signature())
-    request: dict[str, Any] = {
-        "operation": "add_node_back",
-        "hostname": cluster.name,
-        "target_hostname": wanted.name,
-        "url": cluster.url,
-        "subscriptions": None
-        if wanted.subscriptions is None
-        else [_plain_subscription(one) for one in reversed_subscriptions(wanted.subscriptions) or ()],
-        "epoch": _stored_epoch(cluster),
-    }
-    if needs_signature:
-        request["csr"] = (await certificates.create_csr()).pem
-    elif is_secure:
-        request["cert_auth"] = await certificates.authority_pem()
-    if wanted.retain_authorization and wanted.authorization is not None:
-        request["authorization"] = wanted.authorization
-    if cluster.shard is not None:
-        request["shard"] = cluster.shard
-    if "replicates" in wanted.given:
-        request["replicates"] = wanted.replicates.reversed().encoded()
-    target = Target(
-        url=wanted.url,
-        name=wanted.name if wanted.verify_tls else None,
-        verifies=wanted.verify_tls,
-        shows_certificate=wanted.authorization is None,
-        authorization=wanted.authorization,
-    )
-    try:
-        answer = await cluster.ask(target, request, timeout_s=JOIN_TIMEOUT_S)
-    except (ReplicationError, trio.TooSlowError) as error:
-        reason = f"Error returned from {wanted.url}: {error}"
-        if needs_signature:
-            raise OperationError(f"{reason} and connection was required to sign certificate", status=500) from error
-        return _Handshake(name=wanted.name, fields={}, problem=reason)
-    return await _accepted(ctx, wanted, answer, needs_signature=needs_signature)
-
-
-async def _accepted(ctx: Context, wanted: AddNode, answer: Any, *, needs_signature: bool) -> _Handshake:
-    unexpected = f"Unexpected certificate signature response from node {wanted.url}"
-    if not isinstance(answer, Mapping) or not isinstance(answer.get("nodeName"), str):
-        raise OperationError(unexpected, status=500)
-    if needs_signature:
-        certificate, authority = answer.get("certificate"), answer.get("signingCA")
-        if not isinstance(certificate, str) or not isinstance(authority, str):
-            raise OperationError(unexpected, status=500)
-        try:
-            await ctx.services.certificates.accept_signed(certificate, authority)
-        except InvalidParams as error:
-            raise OperationError(f"{unexpected}: {error}", status=500) from error
-    fields = dict(authority_fields(answer.get("usingCA")))
-    if isinstance(answer.get("shard"), int):
-        fields["shard"] = answer["shard"]
-    return _Handshake(
-        name=answer["nodeName"],
-        fields=fields,
-        own_epoch=_epoch(answer.get("yourEpoch")),
-        epoch=_epoch(answer.get("epoch")),
-    )
-
-
-def _fields(wanted: AddNode, *, given_only: bool) -> dict[str, Any]:
-    """What of a request goes into the rows. A full add sets all that concerns the agreement anew."""
-    fields: dict[str, Any] = {
-        "url": wanted.url,
-        "subscriptions": wanted.subscriptions,
-        "verify_tls": wanted.verify_tls,
-        "start_time_ms": wanted.start_time_ms,
-        "is_leader": wanted.is_leader,
-        "shard": wanted.shard,
-        "replicates": wanted.replicates,
-    }
-    optional = {"shard", "replicates"}
-    kept = {
-        name: value
-        for name, value in fields.items()
-        if name in wanted.given or (not given_only and name not in optional)
-    }
-    if wanted.revoked:
-        kept["revoked"] = wanted.revoked
-    if wanted.retain_authorization or not given_only:
-        kept["authorization"] = wanted.authorization if wanted.retain_authorization else None
-    return kept
-
-
-def authority_fields(pem: Any) -> dict[str, Any]:
-    """``ca`` and ``ca_info`` of a member's row; {} for what is no certificate."""
-    if not isinstance(pem, str):
-        return {}
-    try:
-        details = certificate_details(x509.load_pem_x509_certificate(pem.encode()))
-    except ValueError:
-        return {}
-    names = {"subject_alt_name": "subjectAltName", "serial_number": "serialNumber"}
-    names |= {"valid_from": "validFrom", "valid_to": "validTo"}
-    return {"ca": pem, "ca_info": {names.get(name, name): value for name, value in details.items()}}
-
-
 # -- removing ---------------------------------------------------------------------------------------------------------
 
 
@@ -354,31 +221,17 @@ def _cluster(ctx: Context) -> Cluster:
     return ctx.services.cluster
 
 
-def _resolved(cluster: Cluster, params: AddNode) -> AddNode:
-    ports = cluster.ports
-    return resolved(params, own_name=cluster.name, own_url=cluster.url, secure_port=ports.secure, port=ports.plain)
+def _joining(ctx: Context) -> Joining:
+    return Joining(_cluster(ctx), ctx.services.certificates, partial(_write, ctx))
 
 
 async def _write(ctx: Context, function: Any) -> Any:
     return await ctx.write(SYSTEM, function)
 
 
-def _stored_epoch(cluster: Cluster) -> int:
-    own = cluster.watch.membership.self_member
-    return 0 if own is None else own.epoch
-
-
 def _epoch_of(tx: WriteTransaction, name: str) -> int:
     record = tx.record(tx.table(NODES), stored_key_of(name)) or {}
-    return _epoch(record.get("epoch"))
-
-
-def _epoch(value: Any) -> int:
-    return value if type(value) is int and 0 <= value < 1 << 53 else 0
-
-
-def _plain_subscription(one: Subscription) -> dict[str, Any]:
-    return {"database": one.database, "table": one.table, "subscribe": one.subscribe, "publish": one.publish}
+    return stored_epoch(record.get("epoch"))
 
 
 OPERATIONS: Final[tuple[Operation, ...]] = (

@@ -1,7 +1,7 @@
 """The application log as an operation: ``read_log``."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
@@ -9,6 +9,7 @@ import trio
 
 from ops.context import Context
 from ops.errors import InvalidParams
+from ops.fan_out import PeerAnswer, ask_peers
 from ops.log_reader import Order, read_entries
 from ops.operation import Operation, SuperUser, operation
 from ops.params import Also, Anything, Number, OneOf, Problem, Text, parse
@@ -16,6 +17,7 @@ from storage.log_levels import LEVELS
 
 LOG_NAMES: Final = ("hdb.log", "install.log")
 LEVEL_NAMES: Final = tuple(LEVELS)[::-1]
+PEER_TIMEOUT_S: Final = 30.0
 _DATE_LENGTH_MAX: Final = 40
 _YEARS: Final = range(1970, 9999)
 
@@ -64,7 +66,55 @@ def read_log_params(body: Mapping[str, Any]) -> ReadLog:
 
 @operation("read_log", needs=SuperUser("readLog"), read=read_log_params, is_logged=False)
 async def read_log(ctx: Context, params: ReadLog) -> list[dict[str, Any]]:
-    """Entries of the application log, by level, time or text; with ``desc`` the newest ones, newest first."""
+    """Entries of the application log, by level, time or text; with ``desc`` the newest ones, newest first.
+
+    With ``replicated`` those of all nodes: in one order where one is asked for, else node by node.
+    """
+    if params.replicated is not True:
+        return await _read(ctx, params)
+    start, limit = int(params.start), int(params.limit)
+    if params.order is None:
+        return [line for lines in await _of_all_nodes(ctx, params) for line in lines]
+    newest_first = params.order == "desc"
+    read = replace(params, start=0, limit=start + limit)
+    *found, failures = await _of_all_nodes(ctx, read, start=0, limit=start + limit)
+    lines = sorted((line for lines in found for line in lines), key=_timestamp, reverse=newest_first)
+    page = lines[start : start + limit]
+    return [*failures, *page] if newest_first else [*page, *failures]
+
+
+async def _of_all_nodes(ctx: Context, params: ReadLog, **changes: Any) -> list[list[dict[str, Any]]]:
+    """The lines of this node, of each of the others, and one for each that cannot be asked. Each line names its node."""
+    lines = [_named(await _read(ctx, params), ctx.services.settings.node)]
+    failures = []
+    for answer in await ask_peers(ctx, timeout_s=PEER_TIMEOUT_S, **changes):
+        if isinstance(answer.result, list):
+            lines.append(_named(answer.result, answer.node))
+        else:
+            failures.append(_failed(ctx, answer))
+    return [*lines, failures]
+
+
+def _named(lines: list[dict[str, Any]], node: str) -> list[dict[str, Any]]:
+    return [{**line, "node": node} for line in lines if isinstance(line, dict)]
+
+
+def _timestamp(line: dict[str, Any]) -> str:
+    return str(line.get("timestamp"))
+
+
+def _failed(ctx: Context, answer: PeerAnswer) -> dict[str, Any]:
+    at = datetime.fromtimestamp(ctx.services.clock() / 1_000_000, UTC).isoformat(timespec="milliseconds")
+    reason = answer.failure or "an answer that is no list"
+    return {
+        "timestamp": at.replace("+00:00", "Z"),
+        "level": "error",
+        "node": answer.node,
+        "message": f"Error retrieving logs: {reason}",
+    }
+
+
+async def _read(ctx: Context, params: ReadLog) -> list[dict[str, Any]]:
     path = ctx.services.settings.log_path / params.log_name
 
     def read() -> list[dict[str, Any]]:
@@ -80,13 +130,9 @@ async def read_log(ctx: Context, params: ReadLog) -> list[dict[str, Any]]:
         )
 
     try:
-        entries = await trio.to_thread.run_sync(read)
+        return await trio.to_thread.run_sync(read)
     except FileNotFoundError:
         raise InvalidParams(f"'log_name' '{params.log_name}' does not exist.") from None
-    if params.replicated is not True:
-        return entries
-    node = ctx.services.settings.node
-    return [{**entry, "node": node} for entry in entries]
 
 
 def _invalid_date(label: str, value: Any) -> str:

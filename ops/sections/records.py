@@ -6,11 +6,13 @@ from typing import Annotated, Any, Final
 
 from ops.authentication import client_of
 from ops.context import Context
-from ops.errors import InvalidParams, OperationError
+from ops.errors import InvalidParams
 from ops.operation import Operation, TableRights, operation
 from ops.params import Also, Anyhow, ListOf, Number, Problem, RecordsDatabase, RecordsTable
+from ops.replication_controls import controlled_write, controls_of
 from ops.super_users import check_keeps_super_user
 from ops.system_tables import SYSTEM, USERS
+from storage.elsewhere import Version
 from storage.errors import NotFound
 from storage.schema import Table
 from storage.table_writes import Mode, Written, delete_records, write_records
@@ -19,8 +21,6 @@ from storage.write_transaction import WriteTransaction
 NO_ATTRIBUTE_NAMES: Final = ("", "null", "undefined")
 NO_KEYS: Final = ("null", "undefined")
 KEY_IS_MISSING: Final = "a valid hash attribute must be provided with update record, check log for more info"
-NOT_FOR_REPLICATE_TO: Final = "Can not specify replication parameters without super user permissions"
-NOT_FOR_CONFIRMATION: Final = "Can not specify replication confirmation without super user permissions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,16 +93,16 @@ async def upsert(ctx: Context, params: WriteRecords) -> dict[str, Any]:
 @operation("delete", needs=TableRights(("delete",)), params=DeleteRecords)
 async def delete(ctx: Context, params: DeleteRecords) -> dict[str, Any]:
     """Delete records by primary key; keys that do not exist count as deleted."""
-    _check_replication(ctx, params.replicateTo, params.replicatedConfirmation)
+    controls = controls_of(ctx, params.database, params.table, params.replicateTo, params.replicatedConfirmation)
     if any(key is None for key in params.ids):
         raise InvalidParams("Invalid primary key of null")
 
-    def remove(tx: WriteTransaction) -> None:
+    def remove(tx: WriteTransaction, _: Mapping[bytes, Version]) -> None:
         delete_records(tx, params.table, params.ids)
         if params.database == SYSTEM:
             check_keeps_super_user(tx)
 
-    await ctx.write(params.database, remove)
+    await controlled_write(ctx, controls, remove)
     total = len(params.ids)
     noun = "record" if total == 1 else "records"
     return {
@@ -117,7 +117,7 @@ def _told(verb: str, records: list[Any], written: Written, **hashes: list[Any]) 
 
 
 async def _write(ctx: Context, params: WriteRecords, mode: Mode) -> Written:
-    _check_replication(ctx, params.replicateTo, params.replicatedConfirmation)
+    controls = controls_of(ctx, params.database, params.table, params.replicateTo, params.replicatedConfirmation)
     _check_names(params.records)
     try:
         table = _table(ctx, params.database, params.table)
@@ -126,14 +126,21 @@ async def _write(ctx: Context, params: WriteRecords, mode: Mode) -> Written:
         if (params.database, params.table) == (SYSTEM, USERS):
             records = await ctx.services.passwords.prepared_users(records, client=client_of(ctx.request))
 
-        def write(tx: WriteTransaction) -> Written:
-            written = write_records(tx, params.table, records, mode, expires_at_ms=params.expiresAt)
+        def write(tx: WriteTransaction, fetched: Mapping[bytes, Version]) -> Written:
+            written = write_records(
+                tx,
+                params.table,
+                records,
+                mode,
+                expires_at_ms=params.expiresAt,
+                choose_residents=controls.choose_residents,
+                fetched=fetched,
+            )
             if params.database == SYSTEM:
                 check_keeps_super_user(tx)
             return written
 
-        result: Written = await ctx.write(params.database, write)
-        return result
+        return await controlled_write(ctx, controls, write)
     except NotFound as error:
         raise InvalidParams(str(error)) from error
 
@@ -161,24 +168,6 @@ def _check_keys(records: Iterable[dict[str, Any]], primary_key: str, mode: Mode)
             )
         if isinstance(key, dict):
             raise InvalidParams("Invalid primary key type: object")
-
-
-def _check_replication(ctx: Context, replicate_to: Any, confirmation: Any) -> None:
-    """Where other nodes hold or confirm a write is for super users to say; this node has no peers to confirm it."""
-    is_super_user = ctx.user is not None and ctx.user.is_super_user
-    if replicate_to is not None and not is_super_user:
-        raise OperationError(NOT_FOR_REPLICATE_TO, status=403)
-    if confirmation is None:
-        return
-    if not is_super_user:
-        raise OperationError(NOT_FOR_CONFIRMATION, status=403)
-    wanted = Number(is_integer=True, at_least=0)
-    try:
-        count = wanted.convert("replicatedConfirmation", confirmation)
-    except Problem as problem:
-        raise InvalidParams(str(problem)) from problem
-    if count > 0:
-        raise InvalidParams(f"Cannot confirm replication to more nodes ({count}) than the 0 this database is sent to")
 
 
 OPERATIONS: Final[tuple[Operation, ...]] = (insert, update, upsert, delete)

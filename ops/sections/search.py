@@ -1,8 +1,8 @@
-"""Searches: by primary key, by one value, by conditions."""
+"""Searches: by primary key, by one value, by conditions; and what nodes ask each other for."""
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import replace
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, Final
 
 import trio
 
@@ -10,23 +10,30 @@ from ops import search_params
 from ops.access import WILDCARDS, readable_attributes, requested_attributes
 from ops.context import Context
 from ops.errors import InvalidParams
-from ops.operation import Operation, TableRights, operation
+from ops.operation import Operation, SuperUser, TableRights, operation
+from ops.params import DatabaseName, ListOf, TableName
+from ops.resident_pages import ResidentPages, whole_records
+from ops.residents import FETCH_RECORDS, KEYS_MAX, encoded_version, held_versions
 from ops.results import RecordList, RecordStream
 from ops.search_params import BoundSearch, IdSearch, bind, check_known, names_in_search
-from ops.selection import Selection, compile_selection, selected_names
+from ops.selection import compile_selection, selected_names
 from ops.system_tables import SYSTEM
 from storage.database import Database
 from storage.errors import TableNotFound
-from storage.query import Search, explained
+from storage.query import explained
 from storage.schema import Table
 from storage.transaction import stored_key_of
 
-INLINE_COST_MAX: Final = 500.0
-"""Rows that are read on the event loop, which takes 1 to 2 ms. In threads such searches hold each other up, as each needs
-the interpreter all the time: 32 clients asking for 220 rows got half as many answers that way."""
 IDS_AT_ONCE: Final = 150
 """Records that are read by id before other tasks get their turn."""
 READS: Final = TableRights(("read",), names_in_search)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchRecords:
+    database: DatabaseName
+    table: TableName
+    keys: Annotated[list[Any], ListOf()]
 
 
 @operation("search_by_id", needs=READS, read=search_params.read_id_search, aliases=("search_by_hash",))
@@ -43,7 +50,7 @@ async def search_by_id(ctx: Context, params: IdSearch) -> RecordList:
     records: list[dict[str, Any]] = []
     for start in range(0, len(stored_keys), IDS_AT_ONCE):
         part = stored_keys[start : start + IDS_AT_ONCE]
-        records.extend(_records_under(database, params.table, part, selection))
+        records.extend(await whole_records(ctx, params, part, selection, is_single=len(stored_keys) == 1))
         if len(part) < len(stored_keys):
             await trio.lowlevel.checkpoint()
     return RecordList(records=records, columns=selection.columns)
@@ -54,9 +61,9 @@ async def search_by_value(ctx: Context, params: search_params.Search) -> RecordL
     """Records whose attribute equals a value, or matches one with ``*`` at its ends."""
     database = ctx.catalog.database(params.database)
     bound = _bound(ctx, database, params)
-    search = Search(database, params.table, bound.query)
+    search = ResidentPages(ctx, database, params, bound)
     records: list[dict[str, Any]] = []
-    while (page := await _next_page(search, bound.selection)) is not None:
+    while (page := await search.next_page()) is not None:
         records.extend(page)
     return RecordList(records=records, columns=bound.selection.columns)
 
@@ -72,9 +79,23 @@ async def search_by_conditions(ctx: Context, params: search_params.Search) -> Re
     if params.explain:
         plan = explained(database, params.table, bound.query)
         return {**plan, "selectApplied": params.get_attributes is not None}
-    search = Search(database, params.table, bound.query)
-    first = await _next_page(search, bound.selection)
-    return RecordStream(pages=_pages(first, search, bound.selection), columns=bound.selection.columns)
+    search = ResidentPages(ctx, database, params, bound)
+    first = await search.next_page()
+    return RecordStream(pages=_pages(first, search), columns=bound.selection.columns)
+
+
+@operation(FETCH_RECORDS, needs=SuperUser("fetchRecords"), params=FetchRecords, is_logged=False)
+async def fetch_records(ctx: Context, params: FetchRecords) -> list[list[Any] | None]:
+    """What this node holds in full of the records with these keys, for a node that does not.
+
+    For each key its stamp and record, null where there is none. The answer may end before the last key: the rest is to
+    be asked for again.
+    """
+    if params.database == SYSTEM:
+        raise InvalidParams("Records of database 'system' are held by every node")
+    if not 0 < len(params.keys) <= KEYS_MAX:
+        raise InvalidParams(f"'keys' must have 1 to {KEYS_MAX} items")
+    return [encoded_version(version) for version in held_versions(ctx, params.database, params.table, params.keys)]
 
 
 def _bound(ctx: Context, database: Database, params: search_params.Search) -> BoundSearch:
@@ -97,35 +118,11 @@ def _requested(ctx: Context, table: Table, elements: list[Any] | None) -> list[A
     return [name for element in elements for name in (readable if element in WILDCARDS else (element,))]
 
 
-def _records_under(
-    database: Database, table_name: str, stored_keys: Sequence[bytes], selection: Selection
-) -> list[dict[str, Any]]:
-    """What is shown of the records under these keys, as far as there are, in one snapshot."""
-    with database.read() as tx:
-        table = tx.table(table_name)
-        rows = (tx.row(table, stored_key) for stored_key in stored_keys)
-        return [selection.of(tx.record(table, row), row) for row in rows if row is not None]
-
-
-async def _pages(
-    first: list[dict[str, Any]] | None, search: Search, selection: Selection
-) -> AsyncGenerator[Sequence[Any], None]:
+async def _pages(first: list[dict[str, Any]] | None, search: ResidentPages) -> AsyncGenerator[Sequence[Any], None]:
     page = first
     while page is not None:
         yield page
-        page = await _next_page(search, selection)
+        page = await search.next_page()
 
 
-async def _next_page(search: Search, selection: Selection) -> list[dict[str, Any]] | None:
-    """The next page as it is shown; read in a worker thread where it may take long."""
-
-    def read() -> list[dict[str, Any]] | None:
-        page = search.next_page()
-        return None if page is None else selection.of_page(page)
-
-    if search.is_done or search.plan.cost <= INLINE_COST_MAX:
-        return read()
-    return await trio.to_thread.run_sync(read)
-
-
-OPERATIONS: Final[tuple[Operation, ...]] = (search_by_id, search_by_value, search_by_conditions)
+OPERATIONS: Final[tuple[Operation, ...]] = (search_by_id, search_by_value, search_by_conditions, fetch_records)

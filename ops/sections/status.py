@@ -1,6 +1,7 @@
 """Status values: short marks that operators and load balancers set and read. They end with the node's process.
 
-``availability`` tells whether the node wants requests; ``primary`` and ``maintenance`` hold any text.
+``availability`` tells whether the node wants requests; ``primary`` and ``maintenance`` hold any text. While a database is
+copied to this node the node is not available, whatever was set: it would show less than its peers have.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from ops.context import Context
 from ops.errors import InvalidParams
 from ops.operation import Operation, SuperUser, operation
 from ops.params import Anyhow, OneOf, Text, parse
-from ops.system_records import delete_record, find_key, find_record, put_record, stored_records
+from ops.system_records import delete_record, find_record, put_record, stored_records
 from ops.system_tables import STATUS, SYSTEM
 from storage.catalog import Catalog
 from storage.write_transaction import WriteTransaction
@@ -19,7 +20,8 @@ from storage.write_transaction import WriteTransaction
 DEFAULT_ID: Final = "primary"
 AVAILABILITY: Final = "availability"
 IDS: Final = (DEFAULT_ID, "maintenance", AVAILABILITY)
-AVAILABILITIES: Final = ("Available", "Unavailable")
+UNAVAILABLE: Final = "Unavailable"
+AVAILABILITIES: Final = ("Available", UNAVAILABLE)
 STATUS_LENGTH_MAX: Final = 512
 
 
@@ -62,16 +64,13 @@ async def set_status(ctx: Context, params: SetStatus) -> None:
 async def get_status(ctx: Context, params: GetStatus) -> dict[str, Any]:
     """One status value with its times, or all of them. This build has no components that could report theirs."""
     with ctx.catalog.database(SYSTEM).read() as tx:
-        table = tx.table(STATUS)
-        if params.id is None:
-            return {
-                "systemStatus": list(stored_records(tx, table)),
-                "componentStatus": [],
-                "restartRequired": False,
-            }
-        key = find_key(params.id)
-        row = None if key is None else tx.row(table, key)
-        return {} if row is None else tx.record(table, row)
+        shown = {record["id"]: record for record in stored_records(tx, tx.table(STATUS))}
+    cluster = ctx.services.cluster
+    if cluster is not None and cluster.is_copying():
+        shown[AVAILABILITY] = {**shown.get(AVAILABILITY, {}), "id": AVAILABILITY, "status": UNAVAILABLE}
+    if params.id is None:
+        return {"systemStatus": [shown[key] for key in sorted(shown)], "componentStatus": [], "restartRequired": False}
+    return shown.get(params.id, {}) if isinstance(params.id, str) else {}
 
 
 @operation("clear_status", needs=SuperUser("clearStatus"), params=ClearStatus)

@@ -66,6 +66,18 @@ async def test_a_server_whose_authority_is_unknown_is_refused_unless_nothing_is_
     assert meet(n1.tls().server_context(), joining).seen_by_client == n1.own
 
 
+async def test_with_named_authorities_a_client_trusts_these_alone(n1: CertificateNode, n2: CertificateNode) -> None:
+    tls = n2.tls()
+    joining = tls.client_context(authorities_pem=n1.own_authority_pem, shows_certificate=False)
+    assert meet(n1.tls().server_context(), joining).seen_by_client == n1.own
+    with pytest.raises(ssl.SSLCertVerificationError):
+        meet(n2.tls().server_context(), joining)
+    shown = meet(n1.tls().server_context(), n1.tls().client_context(authorities_pem=n1.own_authority_pem))
+    assert shown.seen_by_server == n1.own
+    with pytest.raises(ssl.SSLError):
+        tls.client_context(authorities_pem="no certificate")
+
+
 async def test_the_name_in_the_certificate_is_left_to_who_opens_the_link(n1: CertificateNode) -> None:
     assert n1.tls().client_context().check_hostname is False
     assert meet(n1.tls().server_context(), n1.tls().client_context(), host="other").seen_by_client == n1.own

@@ -8,8 +8,8 @@ import trio
 
 from ops.http import Peer
 from ops.http_server import HttpServer
-from replication.tcp_ports import CannotListen
 from ops.serving_settings import Address, ServingSettings
+from replication.tcp_ports import CannotListen
 from tests.ops.serving_harness import HOST, Client, Echo, Way, in_each_plain_way, post, server_context, serving
 
 

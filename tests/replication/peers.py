@@ -110,7 +110,7 @@ def dialer(
     settings: TransportSettings = SETTINGS,
     local_address: str | None = None,
 ) -> Dialer:
-    def context(*, verify: bool, shows_certificate: bool) -> ssl.SSLContext:
+    def context(*, verify: bool, shows_certificate: bool, authorities_pem: str | None) -> ssl.SSLContext:
         return client_context(own if shows_certificate else None, verify=verify)
 
     return Dialer(context, settings, local_address=local_address)

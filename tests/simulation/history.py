@@ -6,13 +6,20 @@ lost in a crash may have happened or not; it may supersede, it may not corrupt.
 """
 
 import struct
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
 
 import cbor2
 
 from storage.database import Database
+from storage.schema import Table
 from storage.transaction import ReadTransaction
+
+OriginKey: TypeAlias = tuple[str, str]
+"""Node and store."""
+Items: TypeAlias = Callable[[str], list[tuple[bytes, bytes]]]
 
 
 class Stamp(NamedTuple):
@@ -27,6 +34,10 @@ class Version(NamedTuple):
 
     stamp: Stamp
     value: bytes | None
+    expires_ms: int | None = None
+
+    def is_dead(self, now_ms: int) -> bool:
+        return self.value is None or (self.expires_ms is not None and self.expires_ms <= now_ms)
 
 
 @dataclass(frozen=True)
@@ -39,37 +50,73 @@ class Promise:
     node: str
     store: str
     value: Any
+    expires_ms: int | None = None
+    oseq: int = 0
+
+    @property
+    def stamp(self) -> tuple[int, str, str]:
+        return (self.ts, self.node, self.store)
 
 
 @dataclass
 class Ledger:
     promises: list[Promise] = field(default_factory=list)
+    excused: set[int] = field(default_factory=set)
+    doubts: dict[tuple[str, Any], int] = field(default_factory=dict)
+    """Records that an unanswered request may have taken away, and when at the latest."""
     unanswered: int = 0
-    refused: int = 0
 
-    def acknowledged(self, table: str, key: Any, ts: int, origin: tuple[str, str], value: Any) -> None:
-        self.promises.append(Promise(table, key, ts, *origin, value))
+    def acknowledged(
+        self,
+        table: str,
+        key: Any,
+        ts: int,
+        origin: tuple[str, str],
+        value: Any,
+        *,
+        expires_ms: int | None = None,
+        oseq: int = 0,
+    ) -> None:
+        self.promises.append(Promise(table, key, ts, *origin, value, expires_ms, oseq))
+
+    def doubt(self, table: str, key: Any, until_us: int) -> None:
+        self.doubts[table, key] = max(until_us, self.doubts.get((table, key), 0))
+
+    def excuse_lost(self, node: str, elsewhere: dict[OriginKey, int]) -> None:
+        """All that ``node`` had is lost: what is kept of its promises is what others have, up to these positions."""
+        for number, promise in enumerate(self.promises):
+            if promise.node == node and promise.oseq > elsewhere.get((node, promise.store), 0):
+                self.excused.add(number)
 
 
 def state_of(database: Database) -> dict[tuple[str, Any], Version]:
     """Every row and tombstone of a database, read from the raw bytes."""
     with database.read() as tx:
-        origins = {int.from_bytes(key): tuple(cbor2.loads(value)[:2]) for key, value in _items(tx, "origins")}
-        state: dict[tuple[str, Any], Version] = {}
-        for table in tx.schema().tables.values():
-            for _, data in _items(tx, f"p{table.rows_id}"):
-                stamp, value = _parse(data, origins)
-                state[(table.name, cbor2.loads(value)["id"])] = Version(stamp, value)
-            for _, data in _items(tx, f"p{table.tombstones_id}"):
-                stamp, value = _parse(data, origins)
-                state[(table.name, cbor2.loads(value))] = Version(stamp, None)
-        return state
+        return state_in(partial(_items, tx), tx.schema().tables.values())
 
 
-def vector_of(database: Database) -> dict[tuple[str, str], int]:
+def vector_of(database: Database) -> dict[OriginKey, int]:
     with database.read() as tx:
-        found = (cbor2.loads(value) for _, value in _items(tx, "origins"))
-        return {(node, store): oseq for node, store, oseq, *_ in found if oseq}
+        return vector_in(partial(_items, tx))
+
+
+def state_in(items: Items, tables: Iterable[Table]) -> dict[tuple[str, Any], Version]:
+    """Every row and tombstone; ``items`` gives all of a sub-database."""
+    origins = {int.from_bytes(key): tuple(cbor2.loads(value)[:2]) for key, value in items("origins")}
+    state: dict[tuple[str, Any], Version] = {}
+    for table in tables:
+        for _, data in items(f"p{table.rows_id}"):
+            stamp, value, expires_ms = _parse(data, origins)
+            state[(table.name, cbor2.loads(value)["id"])] = Version(stamp, value, expires_ms)
+        for _, data in items(f"p{table.tombstones_id}"):
+            stamp, value, expires_ms = _parse(data, origins)
+            state[(table.name, cbor2.loads(value))] = Version(stamp, None, expires_ms)
+    return state
+
+
+def vector_in(items: Items, tables: Iterable[Table] = ()) -> dict[OriginKey, int]:
+    found = (cbor2.loads(value) for _, value in items("origins"))
+    return {(node, store): oseq for node, store, oseq, *_ in found if oseq}
 
 
 def _items(tx: ReadTransaction, name: str) -> list[tuple[bytes, bytes]]:
@@ -77,12 +124,14 @@ def _items(tx: ReadTransaction, name: str) -> list[tuple[bytes, bytes]]:
         return list(cursor)
 
 
-def _parse(data: bytes, origins: dict[int, tuple[str, str]]) -> tuple[Stamp, bytes]:
+def _parse(data: bytes, origins: dict[int, tuple[str, str]]) -> tuple[Stamp, bytes, int | None]:
+    """Stamp, value and expiry."""
     flags, ts, origin, oseq, _ = struct.unpack_from(">BQIQQ", data)
     at = 29 + (8 if flags & 1 else 0) + (12 if flags & 2 else 0)
     if flags & 4:
         at += 2 + struct.unpack_from(">H", data, at)[0]
-    return Stamp(ts, *origins[origin], oseq), data[at:]
+    expires_ms = struct.unpack_from(">Q", data, 29)[0] if flags & 1 else None
+    return Stamp(ts, *origins[origin], oseq), data[at:], expires_ms
 
 
 def broken_promises(ledger: Ledger, states: dict[str, dict[tuple[str, Any], Version]]) -> list[str]:
@@ -97,19 +146,22 @@ def broken_promises(ledger: Ledger, states: dict[str, dict[tuple[str, Any], Vers
         for key in sorted(reference.keys() & other.keys(), key=repr):
             if reference[key] != other[key]:
                 problems.append(f"{key} differs: {names[0]} {reference[key]}, {name} {other[key]}")
-    for promise in ledger.promises:
+    for number, promise in enumerate(ledger.promises):
+        if number in ledger.excused:
+            continue
         version = reference.get((promise.table, promise.key))
-        promised = (promise.ts, promise.node, promise.store)
         if version is None:
             problems.append(f"nothing is left of {promise}")
-        elif version.stamp[:3] < promised:
+        elif version.stamp[:3] < promise.stamp:
             problems.append(f"{promise} was lost: {version}")
-        elif version.stamp[:3] == promised and not _is_value(version, promise.value):
+        elif version.stamp[:3] == promise.stamp and not is_value(version, promise):
             problems.append(f"{promise} was changed: {version}")
     return problems
 
 
-def _is_value(version: Version, value: Any) -> bool:
-    if value is None or version.value is None:
-        return value is None and version.value is None
-    return bool(cbor2.loads(version.value).get("w") == value)
+def is_value(version: Version, promise: Promise) -> bool:
+    if version.expires_ms != promise.expires_ms:
+        return False
+    if version.value is None:
+        return promise.value is None or promise.expires_ms is not None
+    return promise.value is not None and bool(cbor2.loads(version.value).get("w") == promise.value)

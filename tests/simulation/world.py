@@ -1,107 +1,82 @@
 """One seeded run: nodes, clients, faults, then peace, and the checks.
 
-``simulate(seed)`` is repeatable: the same seed gives the same trace, to the last commit. What differs from seed to seed:
-the number of nodes, how often what goes wrong, how fast the network is, how skewed the clocks are.
+``simulate(plan)`` is repeatable: the same plan gives the same trace, to the last commit.
 """
 
+import logging
 import random
 import tempfile
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+from unittest import mock
 
 import trio
 import trio.testing
 from trio._core import _run as trio_run
 
-from replication.settings import LinkSettings
-from storage.checker import check_database
-from storage.errors import StorageError
-from storage.schema import Definition, dynamic_attributes
+import storage.check_log
+import storage.write_state
+from storage.errors import AlreadyExists, StorageError
+from storage.schema import Attribute, Definition, dynamic_attributes
 from storage.table_writes import delete_records, write_records
-from storage.transaction import stored_key_of
 from storage.write_transaction import WriteTransaction
-from tests.simulation.history import Ledger, broken_promises, state_of, vector_of
+from tests.simulation.faults import Faults
+from tests.simulation.history import Ledger
 from tests.simulation.network import Network
 from tests.simulation.node import SimulatedNode
+from tests.simulation.oracles import PAIR_KEYS, TABLES, Oracles
+from tests.simulation.plan import Plan, Report, Violation
 
-TABLES = ("left", "right")
-KEYS = 30
-QUIET_S_MAX = 600.0
+QUIET_S_MAX: Final = 600.0
 """Within this (virtual) time after the last fault all nodes must agree."""
-MEMORY_DISK = Path("/dev/shm")
-
-
-class Violation(AssertionError):
-    """An invariant did not hold; the message says which, and the seed that shows it."""
-
-
-@dataclass
-class Plan:
-    """What a seed chooses."""
-
-    seed: int
-    nodes: int
-    minutes: float
-    write_every_s: float
-    fault_every_s: float
-    latency_s: float
-    skew_s: float
-    damage: bool
-
-    @classmethod
-    def of(cls, seed: int, *, nodes: int | None = None, minutes: float = 10.0) -> "Plan":
-        rng = random.Random(seed)
-        return cls(
-            seed=seed,
-            nodes=nodes or rng.choice((3, 3, 4, 5)),
-            minutes=minutes,
-            write_every_s=rng.choice((2.0, 4.0, 8.0)),
-            fault_every_s=rng.choice((8.0, 15.0, 30.0)),
-            latency_s=rng.choice((0.0005, 0.005, 0.05)),
-            skew_s=rng.choice((0.0, 0.5, 30.0, 600.0)),
-            damage=rng.random() < 0.3,
-        )
-
-
-@dataclass
-class Report:
-    """What a run did; ``trace`` is equal for equal seeds."""
-
-    plan: Plan
-    trace: str = ""
-    writes: int = 0
-    faults: dict[str, int] = field(default_factory=dict)
-    quiet_after_s: float = 0.0
-    virtual_s: float = 0.0
+PAIR_EVERY_S: Final = 40.0
+LATE_TABLE: Final = "late"
+"""A table that some node creates in the middle of it all, and others perhaps too."""
+VECTOR_EVERY: Final = 16
+"""Entries between two kept vectors: with so few, streams begin behind one of them, as those of large logs do."""
+MEMORY_DISK: Final = Path("/dev/shm")
+EXPIRES_S_MAX: Final = 120.0
+AGING_SLACK_S: Final = 120.0
+"""For clocks that are apart, and for rounds of retention."""
+DOUBT_US: Final = 60_000_000
+"""How far the stamp of an unanswered request may be ahead of its node's clock."""
+LOG_LINES_KEPT: Final = 60
 
 
 class World:
     def __init__(self, plan: Plan, folder: Path) -> None:
         self.plan = plan
-        self.rng = random.Random(plan.seed)
         self.report = Report(plan)
         self.ledger = Ledger()
-        self.network = Network(random.Random(self.rng.getrandbits(64)), latency_s=plan.latency_s)
-        self.peace = trio.Event()
+        self._rng = random.Random(plan.seed)
+        self._faults_rng = self._random()
+        self._peace = trio.Event()
         self._trace = blake2b(digest_size=8)
+        self.network = Network(self._random(), latency_s=plan.latency_s)
         names = [f"n{number}" for number in range(1, plan.nodes + 1)]
-        settings = LinkSettings(ping_interval_s=5.0, ping_timeout_s=10.0, reconnect_s_max=10.0)
         self.nodes = {
             name: SimulatedNode(
                 name=name,
                 folder=folder / name,
                 nodes=names,
                 network=self.network,
-                rng=random.Random(self.rng.getrandbits(64)),
-                settings=settings,
-                skew_us=int(self.rng.uniform(-1, 1) * plan.skew_s * 1e6),
+                rng=self._random(),
+                settings=plan.settings,
+                retention_s=plan.retention_s,
+                syncs="power loss" not in plan.rare_kinds,
+                skew_us=int(self._rng.uniform(-1, 1) * plan.skew_s * 1e6),
+                commit_s=plan.commit_s,
             )
             for name in names
         }
+        self.oracles = Oracles(self.nodes, self.ledger, trusts_frames="damage" not in plan.rare_kinds)
+
+    def _random(self) -> random.Random:
+        return random.Random(self._rng.getrandbits(64))
 
     def note(self, *what: Any) -> None:
         self._trace.update(repr((round(trio.current_time(), 6), *what)).encode())
@@ -112,37 +87,88 @@ class World:
         async with trio.open_nursery() as nursery:
             for node in self.nodes.values():
                 await nursery.start(node.run)
-            first = next(iter(self.nodes.values()))
+            first = self.nodes["n1"]
             assert first.catalog is not None
             await first.catalog.create("data")
             await first.catalog.write("data", _make_tables)
             for node in self.nodes.values():
-                nursery.start_soon(self._clients, node)
-                nursery.start_soon(self._reader, node)
+                nursery.start_soon(self._clients, node, self._random())
+                nursery.start_soon(self._pairs, node, self._random())
             await self._break_things(nursery)
             await self._agree()
-            self._check()
+            if self.plan.retention_s is None:
+                self.note("end", *self.oracles.conclude())
+            else:
+                self.oracles.conclude_aged(self.plan)
+                await self._rest(self.plan.retention_s)
+                self.note("end", *self.oracles.conclude_at_rest())
             self.report.virtual_s = trio.current_time()
             nursery.cancel_scope.cancel()
         self.report.trace = self._trace.hexdigest()
         self.report.writes = len(self.ledger.promises)
         return self.report
 
-    async def _clients(self, node: SimulatedNode) -> None:
-        rng = random.Random(self.rng.getrandbits(64))
+    async def _break_things(self, nursery: trio.Nursery) -> None:
+        faults = Faults(
+            self.plan,
+            self.nodes,
+            self.network,
+            self.ledger,
+            self.oracles,
+            self.report,
+            rng=self._faults_rng,
+            nursery=nursery,
+            note=self.note,
+            is_peace=self._peace.is_set,
+        )
+        with trio.move_on_after(self.plan.minutes * 60):
+            await faults.run()
+        self._peace.set()
+        self.network.heal()
+
+    async def _agree(self) -> None:
+        """Wait until all nodes are up and hold the same positions."""
+        began = trio.current_time()
+        with trio.move_on_after(QUIET_S_MAX) as scope:
+            while not self.oracles.have_agreed():
+                await trio.sleep(1.0)
+        if scope.cancelled_caught:
+            raise Violation(f"no agreement within {QUIET_S_MAX:g} s: {self.oracles.vectors()}")
+        self.oracles.look()
+        self.report.quiet_after_s = trio.current_time() - began
+
+    async def _rest(self, retention_s: float) -> None:
+        """Wait until all that may go is old enough; by then marks have ended as well."""
+        mark_s = self.plan.settings.mark_interval_s
+        await trio.sleep(retention_s + EXPIRES_S_MAX + AGING_SLACK_S + 4 * mark_s)
+        before = self.oracles.vectors()
+        await trio.sleep(3 * mark_s)
+        if self.oracles.vectors() != before:
+            raise Violation(f"marks go on and on: {before}, {self.oracles.vectors()}")
+
+    # -- clients --------------------------------------------------------------------------------------------------
+
+    async def _clients(self, node: SimulatedNode, rng: random.Random) -> None:
         number = 0
-        while not self.peace.is_set():
-            await trio.sleep(rng.expovariate(1 / self.plan.write_every_s))
-            if node.catalog is None or "data" not in node.catalog.names:
-                continue
-            number += 1
-            await self._write(node, rng, f"{node.name}-{number}")
+        while not self._peace.is_set():
+            await trio.sleep(rng.expovariate(1 / self.plan.write_every_s) * self.plan.burst)
+            for _ in range(rng.randint(1, 2 * self.plan.burst - 1)):
+                if node.database() is not None and not self._peace.is_set():
+                    number += 1
+                    await self._write(node, rng, f"{node.name}-{number}")
 
     async def _write(self, node: SimulatedNode, rng: random.Random, value: str) -> None:
         """One client's request, and what it was told."""
-        keys = rng.sample(range(KEYS), rng.choice((1, 1, 1, 3)))
+        assert node.catalog is not None
+        if rng.random() < 0.02:
+            await self._create_late_table(node, rng)
+        keys = rng.sample(range(self.plan.keys), rng.choice((1, 1, 1, 3)))
         is_delete = rng.random() < 0.2
-        tables = TABLES if rng.random() < 0.5 else (rng.choice(TABLES),)
+        tables = TABLES if rng.random() < 0.5 else (rng.choice((*TABLES, LATE_TABLE)),)
+        expires_ms = None
+        if self.plan.retention_s is not None and not is_delete and rng.random() < 0.3:
+            expires_ms = node.clock() // 1000 + int(rng.uniform(1.0, EXPIRES_S_MAX) * 1000)
+        filling = "x" * rng.randrange(self.plan.value_bytes + 1)
         seen: list[WriteTransaction] = []
 
         def change(tx: WriteTransaction) -> tuple[str, str]:
@@ -151,31 +177,54 @@ class World:
                 if is_delete:
                     delete_records(tx, table, keys)
                 else:
-                    write_records(tx, table, [{"id": key, "w": value, "n": rng_free(value)} for key in keys], "upsert")
+                    records = [{"id": key, "w": value, "n": len(value), "filling": filling} for key in keys]
+                    write_records(tx, table, records, "upsert", expires_at_ms=expires_ms)
             return tx.origin
 
-        assert node.catalog is not None
         try:
             origin = await node.catalog.write("data", change, operation="upsert")
         except StorageError as error:
             self.ledger.unanswered += 1
             self.note("unanswered", node.name, type(error).__name__)
+            for table in tables if is_delete or expires_ms is not None else ():
+                for key in keys:
+                    self.ledger.doubt(table, key, node.clock() + DOUBT_US)
             return
         self.note("written", node.name, value, seen[0].ts)
+        position = seen[0].position
         for table in tables:
             for key in keys:
-                self.ledger.acknowledged(table, key, seen[0].ts, origin, None if is_delete else value)
+                self.ledger.acknowledged(
+                    table,
+                    key,
+                    seen[0].ts,
+                    origin,
+                    None if is_delete else value,
+                    expires_ms=expires_ms,
+                    oseq=position[1] if position else 0,
+                )
 
-    async def _reader(self, node: SimulatedNode) -> None:
-        """Keys that are only ever written to both tables in one transaction are equal in both, at any moment."""
-        rng = random.Random(self.rng.getrandbits(64))
+    async def _create_late_table(self, node: SimulatedNode, rng: random.Random) -> None:
+        own = f"only-{node.name}"
+        definition = Definition(
+            name=LATE_TABLE, primary_key="id", attributes=(*dynamic_attributes("id"), Attribute(name=own))
+        )
+        assert node.catalog is not None
+        try:
+            await node.catalog.write("data", lambda tx: tx.create_table(definition))
+            self.note("created", node.name)
+        except (AlreadyExists, StorageError):
+            pass
+
+    async def _pairs(self, node: SimulatedNode, rng: random.Random) -> None:
+        """Write keys that are equal in both tables at any moment, and look whether that and all else holds."""
         number = 0
-        while not self.peace.is_set():
-            await trio.sleep(rng.expovariate(1 / 10.0))
-            if node.catalog is None or "data" not in node.catalog.names:
+        while not self._peace.is_set():
+            await trio.sleep(rng.expovariate(1 / PAIR_EVERY_S))
+            if node.database() is None or node.catalog is None or self._peace.is_set():
                 continue
             number += 1
-            key, value = f"pair-{rng.randrange(3)}", f"{node.name}-pair-{number}"
+            key, value = rng.choice(PAIR_KEYS), f"{node.name}-pair-{number}"
 
             def both(tx: WriteTransaction, key: str = key, value: str = value) -> None:
                 for table in TABLES:
@@ -185,138 +234,15 @@ class World:
                 await node.catalog.write("data", both)
             except StorageError:
                 continue
-            for other in self.nodes.values():
-                self._check_pairs(other)
-
-    def _check_pairs(self, node: SimulatedNode) -> None:
-        if node.catalog is None or "data" not in node.catalog.names or node.is_merging:
-            return
-        with node.catalog.database("data").read() as tx:
-            tables = tx.schema().tables
-            if not set(TABLES) <= tables.keys():
-                return
-            for key in ("pair-0", "pair-1", "pair-2"):
-                rows = [tx.row(tables[name], stored_key_of(key)) for name in TABLES]
-                values = [None if row is None else row.decode()["w"] for row in rows]
-                if values[0] != values[1]:
-                    raise Violation(f"{node.name} shows half of a transaction: {values}")
-
-    # -- faults ---------------------------------------------------------------------------------------------------
-
-    async def _break_things(self, nursery: trio.Nursery) -> None:
-        with trio.move_on_after(self.plan.minutes * 60):
-            while True:
-                await trio.sleep(self.rng.expovariate(1 / self.plan.fault_every_s))
-                await self._fault(nursery)
-        self.peace.set()
-        self.network.heal()
-
-    async def _fault(self, nursery: trio.Nursery) -> None:
-        kinds = ["cut", "cut", "reset", "blackhole", "crash", "crash", "crash at", "slow", "clock"]
-        kind = self.rng.choice([*kinds, "damage"] if self.plan.damage else kinds)
-        a, b = self.rng.sample(sorted(self.nodes), 2)
-        lasts_s = self.rng.choice((0.5, 3.0, 15.0, 60.0)) * self.rng.uniform(0.5, 1.5)
-        self.report.faults[kind] = self.report.faults.get(kind, 0) + 1
-        self.note(kind, a, b)
-        match kind:
-            case "cut":
-                self.network.cut(a, b)
-                nursery.start_soon(self._later, lasts_s, lambda: self.network.mend(a, b))
-            case "reset":
-                self.network.reset(a, b)
-            case "blackhole":
-                self.network.blackhole(a, b)
-                nursery.start_soon(self._later, lasts_s, lambda: self.network.mend(a, b))
-            case "slow":
-                self.network.slow(a, b, self.rng.choice((1_000, 20_000)))
-                nursery.start_soon(self._later, lasts_s, lambda: self.network.mend(a, b))
-            case "crash" if self.nodes[a].is_up:
-                self.nodes[a].crash()
-                nursery.start_soon(self._restart, self.nodes[a], lasts_s, nursery)
-            case "crash at" if self.nodes[a].is_up:
-                self.nodes[a].crash_at = self.rng.choice(("before commit", "after commit"))
-                nursery.start_soon(self._restart_when_down, self.nodes[a], lasts_s, nursery)
-            case "clock":
-                self.nodes[a].skew_us += int(self.rng.uniform(-1, 1) * self.plan.skew_s * 1e6)
-            case "damage":
-                self.network.damage_probability = 0.02
-                nursery.start_soon(self._later, lasts_s, self._stop_damage)
-            case _:
-                pass
-
-    def _stop_damage(self) -> None:
-        self.network.damage_probability = 0.0
-
-    async def _later(self, after_s: float, what: Any) -> None:
-        await trio.sleep(after_s)
-        what()
-
-    async def _restart(self, node: SimulatedNode, after_s: float, nursery: trio.Nursery) -> None:
-        await trio.sleep(after_s)
-        while node.is_up:
-            await trio.sleep(0.1)
-        if not node.is_starting:
-            node.is_starting = True
-            await nursery.start(node.run)
-            node.is_starting = False
-
-    async def _restart_when_down(self, node: SimulatedNode, after_s: float, nursery: trio.Nursery) -> None:
-        with trio.move_on_after(60):
-            while node.is_up:
-                await trio.sleep(0.5)
-        node.crash_at = None
-        if not node.is_up:
-            await self._restart(node, after_s, nursery)
-
-    # -- peace ----------------------------------------------------------------------------------------------------
-
-    async def _agree(self) -> None:
-        """Wait until all nodes are up and hold the same positions."""
-        began = trio.current_time()
-        with trio.move_on_after(QUIET_S_MAX) as scope:
-            while not self._has_converged():
-                await trio.sleep(1.0)
-        if scope.cancelled_caught:
-            raise Violation(f"no agreement within {QUIET_S_MAX:g} s: {self._vectors()}")
-        self.report.quiet_after_s = trio.current_time() - began
-
-    def _vectors(self) -> dict[str, Any]:
-        return {
-            name: vector_of(node.catalog.database("data"))
-            if node.catalog is not None and "data" in node.catalog.names
-            else None
-            for name, node in self.nodes.items()
-        }
-
-    def _has_converged(self) -> bool:
-        vectors = list(self._vectors().values())
-        return None not in vectors and all(vector == vectors[0] for vector in vectors)
-
-    def _check(self) -> None:
-        states = {}
-        for name, node in self.nodes.items():
-            assert node.catalog is not None
-            database = node.catalog.database("data")
-            states[name] = state_of(database)
-            problems = check_database(database.environment, now_ms=node.clock() // 1000)
-            if problems:
-                raise Violation(f"the checker finds at {name}: {problems[:5]}")
-        problems = broken_promises(self.ledger, states)
-        if problems:
-            raise Violation("\n".join(problems[:10]))
-        self.note(
-            "end", sorted((key, version.stamp) for key, version in states["n1"].items() if isinstance(key[1], int))
-        )
-
-
-def rng_free(value: str) -> int:
-    """Something to index that depends on the value alone."""
-    return sum(value.encode()) % 10
+            self.oracles.look()
 
 
 def _make_tables(tx: WriteTransaction) -> None:
     for name in TABLES:
         tx.create_table(Definition(name=name, primary_key="id", attributes=dynamic_attributes("id")))
+
+
+# -- running a plan -----------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -331,16 +257,62 @@ def _repeatable(seed: int) -> Iterator[None]:
         trio_run._ALLOW_DETERMINISTIC_SCHEDULING = before
 
 
-def simulate(seed: int, *, nodes: int | None = None, minutes: float = 10.0) -> Report:
-    """Run one seed. Raises ``Violation``, or whatever escaped, with a note of how to replay it."""
-    plan = Plan.of(seed, nodes=nodes, minutes=minutes)
-    with tempfile.TemporaryDirectory(dir=MEMORY_DISK if MEMORY_DISK.is_dir() else None) as folder, _repeatable(seed):
+@contextmanager
+def _frequent_vectors() -> Iterator[None]:
+    with (
+        mock.patch.object(storage.write_state, "VECTOR_EVERY", VECTOR_EVERY),
+        mock.patch.object(storage.check_log, "VECTOR_EVERY", VECTOR_EVERY),
+    ):
+        yield
+
+
+class _LastLines(logging.Handler):
+    """Keeps the newest log records of a run, unformatted: only a failing run prints them."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.records: deque[tuple[float, logging.LogRecord]] = deque(maxlen=LOG_LINES_KEPT)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append((trio.current_time(), record))
+
+    def lines(self) -> str:
+        return "\n".join(f"{at:9.3f} {record.levelname:7} {record.getMessage()}" for at, record in self.records)
+
+
+@contextmanager
+def _quiet_logs() -> Iterator[_LastLines]:
+    kept = _LastLines()
+    loggers = [logging.getLogger(name) for name in ("replication", "storage")]
+    before = [(logger.propagate, logger.level) for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(kept)
+        logger.propagate = False
+        logger.setLevel(logging.INFO)
+    try:
+        yield kept
+    finally:
+        for logger, (propagate, level) in zip(loggers, before, strict=True):
+            logger.removeHandler(kept)
+            logger.propagate = propagate
+            logger.setLevel(level)
+
+
+def simulate(plan: Plan | int) -> Report:
+    """Run a plan, or that of a seed. Raises ``Violation``, or whatever escaped, with a note of how to run it again."""
+    chosen = Plan.of(plan) if isinstance(plan, int) else plan
+    with (
+        tempfile.TemporaryDirectory(dir=MEMORY_DISK if MEMORY_DISK.is_dir() else None) as folder,
+        _repeatable(chosen.seed),
+        _frequent_vectors(),
+        _quiet_logs() as logs,
+    ):
 
         async def main() -> Report:
-            return await World(plan, Path(folder)).run()
+            return await World(chosen, Path(folder)).run()
 
         try:
             return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
         except BaseException as error:
-            error.add_note(f"seed {seed}: scripts/simulate --seed {seed} --nodes {plan.nodes} --minutes {minutes:g}")
+            error.add_note(f"to run it again: {chosen.command}\n{logs.lines()}")
             raise

@@ -17,7 +17,6 @@ from storage.marks import MARK_KEY, Mark, mark_key, read_marks
 from storage.record import decode_row, encode_row
 from storage.schema import Attribute
 from storage.table_plan import TablePlan
-from storage.table_planner import forget_row
 from storage.transaction import stored_key_of
 from storage.write_state import WriteState
 from tests.storage.copying import Peer, Peers
@@ -54,10 +53,7 @@ def change_row(peer: Peer, key: Any, table: str = "dog", **changes: Any) -> None
         plan = TablePlan.empty(state.tables[table])
         stored_key = stored_key_of(key)
         row = decode_row(state.get(f"p{plan.table.rows_id}", stored_key) or b"")
-        changed = row._replace(**changes)
-        if changed.residency:
-            forget_row(plan, state, stored_key, row)
-        plan.rows.append((stored_key, encode_row(changed)))
+        plan.rows.append((stored_key, encode_row(row._replace(**changes))))
         state.apply_plan(plan)
 
     peer.maintain(change)
@@ -455,9 +451,9 @@ def test_a_table_that_is_local_here_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_record_that_lives_elsewhere_is_kept_by_its_index_only(peers: Peers) -> None:
     peers.a.create_table("cat", *ATTRIBUTES)
-    peers.a.put("cat", {"id": 1, "name": "Tom", "text": "long"}, {"id": 2, "name": "Kit", "text": "long"})
-    change_row(peers.a, 1, "cat", residency=codec.encode(["a", "c"]))
-    change_row(peers.a, 2, "cat", residency=codec.encode(["a", "b"]))
+    for key, name, residents in ((1, "Tom", ("a", "c")), (2, "Kit", ("a", "b"))):
+        record = {"id": key, "name": name, "text": "long"}
+        peers.a.put("cat", record, choose_residents=lambda _, residents=residents: residents)
     peers.b.take_copy(peers.a)
     assert peers.b.all("cat") == [{"id": 1, "name": "Tom"}, {"id": 2, "name": "Kit", "text": "long"}]
     rows = [row for _, row in peers.b.stored("cat").values()]
@@ -466,8 +462,7 @@ def test_a_record_that_lives_elsewhere_is_kept_by_its_index_only(peers: Peers) -
 
 
 def test_a_row_that_its_publisher_has_by_its_index_only_stays_such(peers: Peers) -> None:
-    peers.a.put("dog", {"id": 1})
-    change_row(peers.a, 1, residency=codec.encode(["c"]), is_resident=False)
+    peers.a.put("dog", {"id": 1}, choose_residents=lambda _: ("c",))
     peers.b.take_copy(peers.a)
     ((_, row),) = peers.b.stored().values()
     assert not row.is_resident
@@ -508,6 +503,7 @@ def test_newer_marks_are_taken_where_our_vector_covers_them(peers: Peers) -> Non
         peers.a.maintain(partial(_put_mark, node=node, mark=known))
     peers.b.take_copy(peers.a)
     assert marks_of(peers.b) == {"c": mark}
+    peers.a.maintain(lambda state: state.delete("meta", mark_key("d")))
 
 
 def test_an_older_mark_is_not_taken(peers: Peers) -> None:

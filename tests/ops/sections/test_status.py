@@ -1,10 +1,13 @@
 """Status values."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ops.sections.status import clear_statuses
+from storage.incarnation import end_filling
+from tests.ops.cluster_nodes import cluster_nodes
 from tests.ops.conftest import Node
 
 
@@ -88,3 +91,21 @@ async def test_a_value_that_does_not_fit_is_refused(node: Node, fields: dict[str
 async def test_the_two_words_for_availability_are_taken(node: Node, status: str) -> None:
     await node.ok(operation="set_status", id="availability", status=status)
     assert (await get(node, id="availability"))["status"] == status
+
+
+async def test_a_node_that_is_being_filled_is_not_available_whatever_was_set(tmp_path: Path) -> None:
+    async with cluster_nodes(tmp_path, ["n1"]) as nodes:
+        node = nodes["n1"]
+        assert await get(node, id="availability") == {}
+        await node.services.catalog.create("late", is_filling=True)
+        assert await get(node, id="availability") == {"id": "availability", "status": "Unavailable"}
+        await node.ok(operation="set_status", id="availability", status="Available")
+        await node.ok(operation="set_status", id="primary", status="active")
+        assert (await get(node, id="availability"))["status"] == "Unavailable"
+        listed = (await get(node))["systemStatus"]
+        assert [(one["id"], one["status"]) for one in listed] == [
+            ("availability", "Unavailable"),
+            ("primary", "active"),
+        ]
+        await node.services.catalog.maintain("late", end_filling)
+        assert (await get(node, id="availability"))["status"] == "Available"
