@@ -7,6 +7,7 @@ merging half of it would leave rows here that no log holds.
 
 import logging
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -82,6 +83,12 @@ class IncomingCopy:
         """Copy id and size of a file that was begun, None where there is none."""
         files = sorted(self._folder.glob("*.copy")) if self._folder.is_dir() else []
         return (files[0].stem, files[0].stat().st_size) if len(files) == 1 else None
+
+    def discard_stale(self, older_than_s: float) -> None:
+        """Remove a file that was begun and not gone on with: its publisher has none any more, and it keeps tombstones."""
+        for file in self._folder.glob("*.copy") if self._folder.is_dir() else ():
+            if time.time() - file.stat().st_mtime > older_than_s:
+                self.discard()
 
     def start(self, description: Mapping[str, object], at: int, *, source: str) -> None:
         """A publisher begins to send, from byte ``at`` on. Raises ``RemoteProtocolError`` where that cannot be."""

@@ -37,6 +37,8 @@ class ForkWatch:
     ) -> None:
         self.blocked: set[Origin] = set()
         """Origins that must not go over this connection, in neither direction."""
+        self.differing: set[Origin] = set()
+        """Origins of which the peer's hello told another history, our own lives as well: no copy names them."""
         self.kept_off: dict[Origin, int] = {}
         """Own lives of which the peer has the branch that was left, up to this position: not to be taken from it."""
         self._replica = replica
@@ -65,8 +67,10 @@ class ForkWatch:
             ours = positions_of(tx)
             for origin, difference in differences(ours, theirs, tx.log.chain_at, peer=hello.name).items():
                 self._tell(ours[origin], theirs[origin][0], tx.log)
-                if difference == "other" and not self._is_ours(origin, tx):
-                    self.block(origin)
+                if difference == "other":
+                    self.differing.add(origin)
+                    if not self._is_ours(origin, tx):
+                        self.block(origin)
             for origin in tx.log.branches():
                 self._keep_off_left_branch(origin, ours[origin], theirs.get(origin, (0, b"")), tx.log)
 

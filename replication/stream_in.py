@@ -258,6 +258,7 @@ class StreamIn:
         self._without = self._left_out(provider)
         self._subscribed = trio.Event()
         self._serve_all_but_forks(provider)
+        self.replica.intake_changed()  # what this one does not serve, another may now be stuck with
         self.link.post(
             Subscribe(
                 id=self._id,

@@ -187,7 +187,7 @@ class StreamOut:
         """Send a copy, and nothing else, until it is sent or the subscriber wants something else."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._wait_for_other_wish, nursery.cancel_scope)
-            forked = self._forks.blocked | self._forks.kept_off.keys()
+            forked = self._forks.blocked | self._forks.differing | self._forks.kept_off.keys()
             await copy.run(left_out=forked, wait_until_idle=self.replica.wait_until_not_copying)
             nursery.cancel_scope.cancel()
         self._copy = None

@@ -38,6 +38,8 @@ from storage.errors import AlreadyExists, DatabaseError, DiskFull, StorageError
 log = logging.getLogger("replication")
 
 SUPERSEDED_WAIT_S: Final = 2.0
+RECHECK_S: Final = 60.0
+"""Who is connected is looked at that often though no member changed: certificates end."""
 _DATABASE_NAME: Final = re.compile(r"[^`/]{1,250}")
 """What a client can call a database. One that a peer calls otherwise is nothing to follow it in."""
 
@@ -182,6 +184,8 @@ class Supervisor:
             await trio.sleep(KEPT_S / 10)
             for replica in self.replicas.values():
                 replica.outgoing_copies.drop_unused(trio.current_time())
+                if not replica.copying.locked() and not replica.is_merging:
+                    replica.incoming_copy.discard_stale(KEPT_S)
 
     async def _resume_merge(self, name: str) -> None:
         """Finish what an earlier life began. Where that cannot be now, the next stream of the database tries again."""
@@ -195,9 +199,11 @@ class Supervisor:
 
     async def _follow_policy(self) -> None:
         while True:
-            await self._policy.wait_for_change()
+            with trio.move_on_after(RECHECK_S) as scope:
+                await self._policy.wait_for_change()
             self._turn_away()
-            self._wake()
+            if not scope.cancelled_caught:
+                self._wake()
 
     async def _follow_databases(self) -> None:
         known = self._catalog.names

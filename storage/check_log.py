@@ -43,7 +43,7 @@ class _Absent(NamedTuple):
     stamp: Stamp
     lseq: int
     expires_at_ms: int | None
-    is_copied: bool
+    may_be_purged: bool
 
 
 @dataclass(slots=True)
@@ -253,7 +253,9 @@ class _LogWalk:
         if data is None:
             known = self._absent.get((table.id, stored_key))
             if known is None or stamp >= known.stamp:
-                self._absent[(table.id, stored_key)] = _Absent(stamp, lseq, write.get("x"), is_copied)
+                # Of several restatements of a tombstone it keeps the one of the greatest origin, and goes with that.
+                may_be_purged = is_copied or (write["op"] == "delete" and "s" in write)
+                self._absent[(table.id, stored_key)] = _Absent(stamp, lseq, write.get("x"), may_be_purged)
             return
         try:
             row = decode_row(data)
@@ -281,7 +283,7 @@ class _LogWalk:
             has_expired = absent.expires_at_ms is not None and absent.expires_at_ms <= self._snapshot.now_ms
             may_come_late = absent.stamp[1] != self._own.node or self._snapshot.copied is not None
             may_have_lost = may_come_late and absent.stamp[0] < self._first_committed_at + SKEW_US
-            if table.complete and not has_expired and not may_have_lost and not absent.is_copied:
+            if table.complete and not has_expired and not may_have_lost and not absent.may_be_purged:
                 message = f"neither row nor tombstone is left of its write in entry {absent.lseq}"
                 self._report.add("fold", message, table=table.name, key=stored_key)
 

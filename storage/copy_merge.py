@@ -26,13 +26,14 @@ In ``meta``: ``copy:description``; ``copy:plan``, what every step needs of it; `
 highest position of each origin up to which a copy may have decided what is here, for the checker.
 """
 
+import logging
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 from storage import codec
-from storage.commit_log import Position
+from storage.commit_log import CommitLog, Position
 from storage.copy_description import COPIED_KEY, CopyDescription
 from storage.copy_file import Chunk, CopyReader, read_row
 from storage.entry import Origin
@@ -47,6 +48,8 @@ from storage.table_plan import index_only
 from storage.table_planner import EXPIRY_MS_MAX
 from storage.transaction import ReadTransaction
 from storage.write_state import WriteState
+
+log = logging.getLogger("storage")
 
 STEP_ROWS: Final = 256
 """Rows of the file and of this node looked at in one LMDB transaction: a few milliseconds that client writes wait."""
@@ -118,10 +121,14 @@ def begin_merge(
     ``asked_at`` is our vector when the copy was asked for, by default that of now: only a copy that covers it can make
     an incomplete table complete, as what was removed here before then may be missing in an older one.
 
+    For an origin that has another history at the publisher than here the copy proves nothing: it is taken out of the
+    copy's vector, and rows of both histories stay.
+
     Raises ``RolledBack`` where the copy knows more of our current incarnation than we do, and ``TooManyTables``.
     """
     assert state.get("meta", PLAN_KEY) is None, "one copy at a time is merged"
     _refuse_rollback(state, description)
+    description = replace(description, v0=_of_one_history(state, description.v0))
     if asked_at is None:
         asked_at = {position.origin: position.oseq for position in state.positions().values()}
     standings = merge_definitions(state, [definition for definition, _ in description.tables])
@@ -140,6 +147,24 @@ def begin_merge(
     state.put("meta", PLAN_KEY, codec.encode(list(plan)))
     state.put("meta", PLACE_KEY, codec.encode(list(Place())))
     _note_covered(state, plan.v0)
+
+
+def _of_one_history(state: WriteState, v0: Mapping[Origin, tuple[int, bytes]]) -> dict[Origin, tuple[int, bytes]]:
+    """The origins of a copy's vector whose chain digests do not contradict ours."""
+    log_ = CommitLog(state.environment, state.txn)
+    kept = {}
+    for origin, (oseq, chain) in v0.items():
+        position = state.find_position(origin)
+        if position is not None and oseq <= position.oseq:
+            here = position.chain if oseq == position.oseq else log_.chain_at(origin, oseq)
+            is_other = here is not None and here != chain
+        else:
+            is_other = position is not None and log_.left_chain_at(origin, oseq) == chain
+        if is_other:
+            log.error("a copy has another history of '%s' (%s) than this node: it proves nothing for it", *origin)
+        else:
+            kept[origin] = (oseq, chain)
+    return kept
 
 
 def _note_covered(state: WriteState, v0: Mapping[int, int]) -> None:

@@ -145,9 +145,13 @@ class HandPeer:
         self._changed.set()
         self._changed = trio.Event()
 
+    def frames(self, message: Message) -> list[bytes]:
+        """The bytes of a message, with what has to come before it on this connection."""
+        return self._wire.encode(message)
+
     async def say(self, *messages: Message) -> None:
         for message in messages:
-            for frame in self._wire.encode(message):
+            for frame in self.frames(message):
                 await self.connection.send(frame)
 
     async def hear(self, kind: type[M]) -> M:

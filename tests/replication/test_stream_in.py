@@ -19,6 +19,8 @@ from replication.messages import (
     CopyStart,
     Error,
     Message,
+    Ping,
+    Pong,
     Resubscribe,
     Void,
 )
@@ -435,3 +437,85 @@ async def test_a_peer_that_sends_beyond_its_credit_loses_its_connection(
                 await trio.sleep(0.1)
         assert node.last_error()[1] == "the peer sends more than it has credit for"
         assert node.inbox.received_bytes < subscribe.credit_bytes + 200_000
+
+
+# -- reading while applying -----------------------------------------------------------------------------------------
+
+
+class Gate:
+    """Commits wait here while it is shut."""
+
+    def __init__(self) -> None:
+        self.is_shut = False
+
+    async def __call__(self, moment: str) -> None:
+        await trio.lowlevel.checkpoint()
+        while self.is_shut:
+            await trio.sleep(0.1)
+
+
+async def held_back(node: Node, source: Source, gate: Gate) -> HandPeer:
+    """A stream that has sent all, while the commit that applies the first of it does not end."""
+    stream = await node.dialled(source)
+    number = (await stream.publish()).id
+    await stream.say(source.schema(number))
+    await trio.sleep(1)
+    gate.is_shut = True
+    for entry in source.entries():
+        await stream.say(batch(number, entry))
+    await trio.sleep(1)
+    return stream
+
+
+async def test_pings_are_answered_while_a_commit_takes_its_time(
+    tmp_path: Path, source: Source, virtual: MockClock
+) -> None:
+    gate = Gate()
+    async with node_a(tmp_path, hook=gate) as node:
+        stream = await held_back(node, source, gate)
+        for token in range(100):
+            await stream.say(Ping(token=token))
+            with trio.fail_after(1):
+                assert (await stream.hear(Pong)).token == token
+            await trio.sleep(1)
+        assert node.ids() == []
+        gate.is_shut = False
+        await node.until(lambda: node.ids() == [1, 2, 3])
+        assert not stream.ended.is_set()
+
+
+async def test_what_comes_behind_entries_that_wait_is_heard_at_once(
+    tmp_path: Path, source: Source, virtual: MockClock
+) -> None:
+    gate = Gate()
+    async with node_a(tmp_path, hook=gate) as node:
+        stream = await held_back(node, source, gate)
+        await stream.say(Void(id=1, origin=STRANGER, at=5, reason="trimmed"))
+        await node.until(node.has_unserved, within_s=1)
+        gate.is_shut = False
+        await node.until(lambda: node.ids() == [1, 2, 3])
+
+
+async def test_what_was_received_and_not_applied_comes_again_after_the_end_of_its_connection(
+    tmp_path: Path, source: Source, virtual: MockClock
+) -> None:
+    gate = Gate()
+    async with node_a(tmp_path, hook=gate) as node:
+        stream = await held_back(node, source, gate)
+        await stream.close()
+        gate.is_shut = False
+        again = await node.dialled(source)
+        subscribe = await again.publish()
+        position = subscribe.want.get(source.origin, 0)
+        assert node.vector() == ({source.origin: position} if position else {})
+        await again.say(source.schema(subscribe.id), batch(subscribe.id, *source.entries()[position:]))
+        await node.until(lambda: node.ids() == [1, 2, 3])
+
+
+async def test_a_time_beyond_all_dates_is_refused(tmp_path: Path, source: Source, virtual: MockClock) -> None:
+    """Taken as it is, no status could show it."""
+    async with node_a(tmp_path) as node:
+        stream, number = await streaming(node, source)
+        await stream.say(batch(number, newest_ts=1 << 60))
+        await stream.farewell()
+        assert node.last_error() == ("corrupt", "the peer sent something else than an instant")

@@ -474,6 +474,20 @@ async def test_a_connection_that_this_node_dialled_ends_too_when_the_certificate
         assert node.last_error(database) == ("revoked", REVOKED.reason)
 
 
+async def test_a_certificate_that_ends_ends_its_connections_though_no_member_changes(
+    tmp_path: Path, virtual: MockClock
+) -> None:
+    policy = SettablePolicy("b")
+    async with node_a(tmp_path, policy=policy) as node:
+        peer = await node.dial(None)
+        await peer.hear(Hello)
+        policy.refusals["b"] = Refusal(code="auth", reason="the certificate of 'b' has expired")
+        ended_at = trio.current_time()
+        farewell = await peer.farewell()
+        assert isinstance(farewell, Bye) and farewell.code == "auth"
+        assert trio.current_time() - ended_at < 65
+
+
 async def test_nothing_is_taken_from_a_peer_that_is_refused_when_it_is_dialled(
     tmp_path: Path, source: Source, virtual: MockClock
 ) -> None:

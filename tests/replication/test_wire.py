@@ -15,6 +15,7 @@ from replication.fields import NATURAL_MAX, SentEntry, SkipRange
 from replication.messages import CODES, Ack, Batch, Hello, Message, Origins, Ping, Void
 from replication.subscription import TableSelection
 from replication.wire import NUMBERS_MAX, Wire
+from storage.clock import INSTANT_US_MAX
 from storage.entry import DIGEST_BYTES, Origin
 from storage.schema import Definition, dynamic_attributes
 
@@ -22,6 +23,7 @@ DECODE_S_MAX = 2.0
 """Far more than any frame here needs, far less than one that makes decoding explode."""
 
 texts = st.text(max_size=12)
+instants = st.integers(0, INSTANT_US_MAX)
 naturals = st.integers(0, NATURAL_MAX)
 origins = st.builds(Origin, texts, texts)
 digests = st.binary(min_size=DIGEST_BYTES, max_size=DIGEST_BYTES)
@@ -40,13 +42,14 @@ def definition(name: str) -> Definition:
 VALUES: dict[Any, st.SearchStrategy[Any]] = {
     kinds.TEXT: texts,
     kinds.NATURAL: naturals,
+    kinds.INSTANT: instants,
     kinds.INT: st.integers(-NATURAL_MAX, NATURAL_MAX),
     kinds.FLOAT: st.floats(-1e17, 1e17),
     kinds.BOOL: st.booleans(),
     kinds.BYTES: st.binary(max_size=20),
     kinds.ANY_MAP: st.dictionaries(texts, st.one_of(texts, st.integers(-9, 9)), max_size=3),
     kinds.NAMES: st.lists(texts, max_size=3).map(tuple),
-    kinds.STAMPS: st.dictionaries(texts, naturals, max_size=3),
+    kinds.STAMPS: st.dictionaries(texts, instants, max_size=3),
     kinds.TABLES: st.builds(
         TableSelection, st.sampled_from(["all", "only", "except"]), st.frozensets(texts, max_size=3)
     ),
