@@ -20,10 +20,11 @@ from typing import Final, NamedTuple
 
 from replication.backlog import confirmed_by
 from replication.replica import Replica
+from replication.residency import may_leave_log
 from replication.supervisor import Supervisor
 from replication.wanted_links import Sharing, SharingOf
 from storage.commit_log import Position
-from storage.entry import Origin
+from storage.entry import Entry, Origin
 from storage.marks import Mark, marks_of
 from storage.record import Row
 from storage.retention import RetentionRules
@@ -54,7 +55,9 @@ class ReplicatedRetention:
         """The rules for the round that begins now. Raises ``DatabaseNotFound``."""
         self._report(database)
         this_round = self._rounds[database] = _Round(self._supervisor.replica(database), self._sharing(database))
-        return RetentionRules(may_trim=this_round.may_trim, is_stable=this_round.is_stable)
+        return RetentionRules(
+            may_trim=this_round.may_trim, may_drop=this_round.may_drop, is_stable=this_round.is_stable
+        )
 
     def held(self, database: str) -> Held | None:
         """What the last round found that is kept past its time, as no other member has it."""
@@ -100,10 +103,12 @@ class _Round:
             positions = tx.log.positions()
             marks = marks_of(tx)
             self._last_ts = tx.head().last_ts
-            self._takers = [
-                _Taker(confirmed_by(tx, taker, replica.confirmations.of(taker)), replica.confirmations.in_part(taker))
+            self._takers = {
+                taker: _Taker(
+                    confirmed_by(tx, taker, replica.confirmations.of(taker)), replica.confirmations.in_part(taker)
+                )
                 for taker in sharing.takers
-            ]
+            }
         self._origins = {origin_id: position.origin for origin_id, position in positions.items()}
         is_copying = replica.is_merging or replica.incoming_copy.unfinished() is not None
         may_purge = not (is_copying or sharing.is_removed)
@@ -112,10 +117,18 @@ class _Round:
     def may_trim(self, origin: Origin, oseq: int) -> bool:
         if not self._takers or (origin.node != self._node and origin.node in self._sharing.writers):
             return True
-        if any(taker.has(origin, oseq) for taker in self._takers):
+        if any(taker.has(origin, oseq) for taker in self._takers.values()):
             return True
         self.held = self.held or Held(origin, oseq)
         return False
+
+    def may_drop(self, entry: Entry) -> bool:
+        """A record that lives elsewhere is here in full in the log alone, until one of its nodes has it."""
+        origin, oseq = entry.header.origin, entry.header.oseq
+        if origin.node != self._node:
+            return True
+        having = {name for name, taker in self._takers.items() if taker.has(origin, oseq)}
+        return may_leave_log(entry, self._node, having)
 
     def is_stable(self, origin: Origin, row: Row) -> bool:
         """``copying`` is asked each time, as a copy may be asked for in the middle of a round."""

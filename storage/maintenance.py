@@ -30,6 +30,8 @@ CHUNK_BYTES: Final = 4 << 20
 
 MayTrim: TypeAlias = Callable[[Origin, int], bool]
 """Whether no other member needs this node to serve an origin's entry any more."""
+MayDrop: TypeAlias = Callable[[Entry], bool]
+"""Whether an entry, by what it holds, may go: one may be the only place of a record that lives on other nodes."""
 IsStable: TypeAlias = Callable[[Origin, Row], bool]
 """Whether every member knows of a tombstone and no older write of its record can still arrive."""
 
@@ -178,7 +180,19 @@ def _page(state: WriteState, handle: str, after: bytes | None, limit: int) -> li
 # -- log --------------------------------------------------------------------------------------------------------------
 
 
-def trim_log(state: WriteState, *, before_us: int, may_trim: MayTrim = alone, limit: int = CHUNK) -> int:
+def holds_nothing_else(entry: Entry) -> bool:
+    """What a node answers to ``MayDrop`` whose tables hold all that its log does."""
+    return True
+
+
+def trim_log(
+    state: WriteState,
+    *,
+    before_us: int,
+    may_trim: MayTrim = alone,
+    may_drop: MayDrop = holds_nothing_else,
+    limit: int = CHUNK,
+) -> int:
     """Drop the oldest entries, up to the first that was committed here at or after ``before_us`` or is still needed.
 
     Raises the floors of their origins; how many went, 0 when no more may go now.
@@ -191,7 +205,7 @@ def trim_log(state: WriteState, *, before_us: int, may_trim: MayTrim = alone, li
             break
         origin, oseq = entry.header.origin, _served_oseq(branches, entry)
         if oseq:
-            if not may_trim(origin, oseq):
+            if not (may_trim(origin, oseq) and may_drop(entry)):
                 break
             floors[origin] = oseq
         doomed.append(entry.lseq)
@@ -253,7 +267,13 @@ def hidden_tables(state: WriteState) -> dict[int, int]:
 
 
 def reduce_history(
-    state: WriteState, table_id: int, *, may_trim: MayTrim = alone, after: bytes | None = None, limit: int = CHUNK
+    state: WriteState,
+    table_id: int,
+    *,
+    may_trim: MayTrim = alone,
+    may_drop: MayDrop = holds_nothing_else,
+    after: bytes | None = None,
+    limit: int = CHUNK,
 ) -> Progress:
     """Take the table's writes out of the entries that ``hide_history`` hid; from behind lseq ``after`` (u64) on.
 
@@ -273,7 +293,8 @@ def reduce_history(
             return _reduced(state, floors, changed, None)
         last = entry.lseq.to_bytes(8)
         origin, oseq = entry.header.origin, _served_oseq(branches, entry)
-        stored = _without_table(entry, table) if not oseq or may_trim(origin, oseq) else None
+        may_go = not oseq or (may_trim(origin, oseq) and may_drop(entry))
+        stored = _without_table(entry, table) if may_go else None
         if stored is not None:
             state.put("log", last, stored)
             changed += 1

@@ -16,10 +16,11 @@ import trio
 from storage.catalog import Catalog
 from storage.clock import WallClock, wall_clock
 from storage.database import MaintenanceFunction
-from storage.entry import Origin
+from storage.entry import Entry, Origin
 from storage.errors import DatabaseClosed, DatabaseNotFound, StorageError
 from storage.maintenance import (
     IsStable,
+    MayDrop,
     MayTrim,
     Progress,
     alone,
@@ -27,6 +28,7 @@ from storage.maintenance import (
     forget_hidden,
     hidden_tables,
     hide_history,
+    holds_nothing_else,
     purge_tombstones,
     reduce_history,
     trim_log,
@@ -45,7 +47,11 @@ class RetentionRules:
     """
 
     may_trim: MayTrim = alone
+    may_drop: MayDrop = holds_nothing_else
     is_stable: IsStable = alone
+
+
+NO_RULES: Final = RetentionRules()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -65,7 +71,7 @@ Maintain: TypeAlias = Callable[[MaintenanceFunction], Awaitable[Any]]
 
 
 def no_peers(database: str) -> RetentionRules:
-    return RetentionRules()
+    return NO_RULES
 
 
 async def run_retention(
@@ -99,9 +105,10 @@ async def apply_retention(catalog: Catalog, name: str, *, rules: RetentionRules,
     removed = Removed()
     before_us = now_us - int(catalog.settings.audit_retention_s * 1_000_000)
     removed.expired = await _repeat(maintain, partial(expire_rows, now_ms=now_us // 1000))
-    removed.entries = await _repeat(maintain, partial(trim_log, before_us=before_us, may_trim=rules.may_trim))
+    trim = partial(trim_log, before_us=before_us, may_trim=rules.may_trim, may_drop=rules.may_drop)
+    removed.entries = await _repeat(maintain, trim)
     for table_id in await maintain(hidden_tables):
-        removed.reduced += await _reduce(maintain, table_id, rules.may_trim)
+        removed.reduced += await _reduce(maintain, table_id, rules)
     with catalog.database(name).read() as tx:
         table_ids = list(tx.schema().by_id)
     for table_id in table_ids:
@@ -116,7 +123,7 @@ async def delete_history(
     table: str,
     *,
     before_us: int,
-    may_trim: MayTrim = alone,
+    rules: RetentionRules = NO_RULES,
     clock: WallClock = wall_clock,
 ) -> int:
     """Remove a table's history from before this commit time; how many entries were reduced.
@@ -127,21 +134,28 @@ async def delete_history(
         table_id = tx.table(table).id
     maintain = partial(catalog.maintain, name)
     await maintain(partial(hide_history, table_id=table_id, before_us=min(before_us, clock())))
-    return await _reduce(maintain, table_id, may_trim)
+    return await _reduce(maintain, table_id, rules)
 
 
-async def _reduce(maintain: Maintain, table_id: int, may_trim: MayTrim) -> int:
+async def _reduce(maintain: Maintain, table_id: int, rules: RetentionRules) -> int:
     """Take out what is hidden; once nothing had to be left for a peer, the note of it goes as well."""
     is_held = False
 
-    def ask(origin: Origin, oseq: int) -> bool:
+    def may_trim(origin: Origin, oseq: int) -> bool:
         nonlocal is_held
-        may = may_trim(origin, oseq)
+        may = rules.may_trim(origin, oseq)
+        is_held |= not may
+        return may
+
+    def may_drop(entry: Entry) -> bool:
+        nonlocal is_held
+        may = rules.may_drop(entry)
         is_held |= not may
         return may
 
     before_us = (await maintain(hidden_tables)).get(table_id, 0)
-    reduced = await _walk(maintain, partial(reduce_history, table_id=table_id, may_trim=ask))
+    reduce = partial(reduce_history, table_id=table_id, may_trim=may_trim, may_drop=may_drop)
+    reduced = await _walk(maintain, reduce)
     if not is_held:
         await maintain(partial(forget_hidden, table_id=table_id, before_us=before_us))
     return reduced

@@ -174,7 +174,7 @@ async def _delete(ctx: Context, database: str, table: str, before_ms: float, _: 
         database,
         table,
         before_us=_microseconds(before_ms),
-        may_trim=rules.may_trim,
+        rules=rules,
         clock=ctx.services.clock,
     )
 

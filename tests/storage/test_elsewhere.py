@@ -270,3 +270,27 @@ def check_residents(nodes: Nodes, key: int) -> None:
     record = codec.decode(whole.pop())
     for row in rows.values():
         assert row.is_resident or row.decode() == {"id": key, "name": record["name"]}
+
+
+def test_the_log_keeps_an_entry_that_may_not_be_dropped_and_all_behind_it(nodes: Nodes) -> None:
+    put(nodes.a, 1)
+    put(nodes.a, 2, "b")
+    put(nodes.a, 3)
+    kept = last_entry_with(nodes.a, 2)
+    nodes.a.maintain(
+        lambda state: trim_log(
+            state, before_us=nodes.a.now_us, may_trim=alone, may_drop=lambda entry: entry.lseq != kept
+        )
+    )
+    with nodes.a.database.read() as tx:
+        assert tx.log.first() == kept
+
+
+def last_entry_with(side: Opened, key: int) -> int:
+    """The ``lseq`` of the newest entry that wrote this record."""
+    with side.database.read() as tx:
+        return next(
+            entry.lseq
+            for entry in tx.log.read_before()
+            if entry.header.kind == "tx" and any(write["k"] == key for write in entry.writes())
+        )

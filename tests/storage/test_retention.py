@@ -613,9 +613,7 @@ async def test_history_that_a_peer_needs_is_removed_by_a_later_round(tmp_path: P
     async with serving(tmp_path, clock) as catalog:
         await write_dogs(catalog, clock)
         before_us = clock.now_us - 1
-        reduced = await delete_history(
-            catalog, "data", "dog", before_us=before_us, may_trim=rules.may_trim, clock=clock
-        )
+        reduced = await delete_history(catalog, "data", "dog", before_us=before_us, rules=rules, clock=clock)
         assert reduced == 0
         assert len(await catalog.maintain("data", hidden_tables)) == 1
         with catalog.database("data").read() as tx:
