@@ -242,7 +242,17 @@ class WriteState:
                 rows_id=self._take("p"),
                 tombstones_id=self._take("p"),
                 index_ids={name: self._take("i") for name in change.new_indexes},
+                complete=not self._is_missed(change.table),
             )
+        )
+
+    def _is_missed(self, name: str) -> bool:
+        """Whether others may have kept records of a table of this name that was dropped here: then what is absent in the
+        new one proves nothing.
+        """
+        node = self.environment.origin.node
+        return bool(self.dropped_at(name)) and any(
+            at.oseq and at.origin.node != node for at in self._positions.values()
         )
 
     def _with_attribute(self, table: Table, change: SchemaChange) -> Table:

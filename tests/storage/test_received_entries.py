@@ -200,3 +200,13 @@ def test_replicas_agree_whatever_the_order(
     assert pair.a.all("dog") == pair.b.all("dog")
     assert state_of(pair.a, "dog") == state_of(pair.b, "dog")
     pair.close()
+
+
+def test_a_table_made_anew_after_a_drop_is_incomplete_where_others_may_have_kept_it(pair: Pair) -> None:
+    pair.a.create_table("dog")
+    apply(pair.b, own_entries(pair.a))
+    for side in (pair.a, pair.b):
+        side.write(lambda tx: tx.drop_table(tx.table("dog")))
+        side.create_table("dog")
+    assert pair.a.table("dog").complete, "nobody else has written to this database yet"
+    assert not pair.b.table("dog").complete
