@@ -5,10 +5,12 @@ but where the stored record is returned as it is (no selection at all, ``*`` on 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 from ops.errors import InvalidParams
+from ops.system_tables import SYSTEM
+from replication.membership import NODE_LINKS
 from storage.clock import milliseconds
 from storage.record import Row, decode_row
 from storage.scan import Found
@@ -16,6 +18,8 @@ from storage.schema import Table
 
 WILDCARD: Final = "*"
 METADATA: Final = "$"
+HIDDEN: Final = {(SYSTEM, NODE_LINKS): frozenset(("authorization",))}
+"""By table: retained credentials are for dialling a peer, and for nobody's eyes."""
 INVALID_SELECT: Final = "Invalid select[object Object]"
 
 Record: TypeAlias = dict[str, Any]
@@ -32,9 +36,13 @@ class Selection:
     plain: Callable[[Record], Record] | None = None
     parts: tuple[Part, ...] = ()
     needs_row: bool = False
+    hidden: frozenset[str] = frozenset()
+    """Attributes that no answer shows, whatever was asked for."""
 
     def of(self, record: Record, row: Row | None = None) -> Record:
         """What is shown of one record. ``row`` may be left out where ``needs_row`` is false."""
+        if self.hidden:
+            record = {name: value for name, value in record.items() if name not in self.hidden}
         if self.parts:
             shown: Record = {}
             for part in self.parts:
@@ -44,7 +52,7 @@ class Selection:
 
     def of_page(self, page: Sequence[Found]) -> list[Record]:
         """What is shown of a page of a search."""
-        if self.parts:
+        if self.parts or self.hidden:
             return [self.of(record, decode_row(data) if self.needs_row else None) for _, record, data in page]
         plain = self.plain
         if plain is None:
@@ -57,6 +65,12 @@ def compile_selection(elements: Sequence[Any] | None, table: Table) -> Selection
 
     Raises ``InvalidParams`` for an object element without ``select``.
     """
+    selection = _selection(elements, table)
+    hidden = HIDDEN.get((table.database, table.name))
+    return selection if hidden is None else replace(selection, hidden=hidden)
+
+
+def _selection(elements: Sequence[Any] | None, table: Table) -> Selection:
     if elements is None:
         return Selection(columns=tuple(table.attributes))
     if elements[0] == WILDCARD:

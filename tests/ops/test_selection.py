@@ -123,3 +123,13 @@ def test_names_for_the_check_leave_out_wildcards_and_metadata() -> None:
 def test_an_object_that_selects_nothing_is_refused(element: dict[str, Any]) -> None:
     with pytest.raises(InvalidParams, match=r"^Invalid select\[object Object\]$"):
         name_of(element)
+
+
+@pytest.mark.parametrize("elements", [None, ["*"], ["name", "authorization"], ["$record", "authorization"]])
+def test_retained_credentials_of_a_peer_are_never_shown(elements: list[Any] | None) -> None:
+    definition = Definition(
+        name="hdb_node_links", primary_key="name", attributes=dynamic_attributes("name"), schema_defined=True
+    )
+    links = Table(id=1, database="system", definition=definition, rows_id=1, tombstones_id=2, index_ids={})
+    shown = compile_selection(elements, links).of({"name": "b", "authorization": "Basic c2VjcmV0"}, ROW)
+    assert "c2VjcmV0" not in str(shown)
