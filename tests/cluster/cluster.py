@@ -76,6 +76,11 @@ class ClusterNode(NodeProcess):
     def upsert(self, table: str, *records: Mapping[str, Any], database: str = "data") -> None:
         self.post(operation="upsert", database=database, table=table, records=list(records))
 
+    def is_filled(self) -> bool:
+        """Whether no database is being copied to it: until then such a one takes no writes."""
+        answer = self.request({"operation": "get_status", "id": "availability"}).json()
+        return bool(answer.get("status") != "Unavailable")
+
     def create_table(self, table: str, *, database: str = "data", **fields: Any) -> None:
         self.post(operation="create_table", database=database, table=table, primary_key="id", **fields)
 
@@ -199,6 +204,7 @@ class Cluster:
             nodes[0].create_table(table)
         for table in tables:
             wait_until_equal(nodes, table, count=0)
+        wait_until(lambda: all(node.is_filled() for node in nodes), "all take writes")
 
     def traffic(self, one: str, other: str) -> int:
         """Bytes that went between two nodes, both ways together."""

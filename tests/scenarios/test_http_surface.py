@@ -244,7 +244,6 @@ NOT_BUILT = [
     "import_from_s3",
     "export_local",
     "add_component",
-    "add_node",
     "cluster_network",
     "purge_stream",
     "set_node_replication",
