@@ -36,7 +36,7 @@ from storage.errors import StorageError
 log = logging.getLogger("replication")
 
 SYSTEM: Final = "system"
-JOIN_OPERATIONS_ONLY: Final = "control"
+CONTROL: Final = "control"
 
 
 class MembershipWatch:
@@ -140,7 +140,7 @@ class MembershipWatch:
     def refusal(self, peer: PeerIdentity, name: str, kind: str) -> Refusal | None:
         if self.renamed_from is not None:
             return Refusal(code="not-permitted", reason=f"renamed {self.renamed_from} to {self.own.name}")
-        if peer.name is None and peer.is_super_user and kind == JOIN_OPERATIONS_ONLY:
+        if peer.name is None and peer.is_super_user and kind == CONTROL:
             return None  # a join: its credentials allow what its handler allows
         if peer.name is None and not peer.is_super_user:
             return Refusal(code="auth", reason="a node proves who it is by certificate or credentials")

@@ -63,17 +63,14 @@ class Replica:
         return self.incoming_copy.cursor() is not None
 
     async def resume_merge(self) -> None:
-        """Finish a merge that an earlier life of this node began."""
+        """Wait until no copy is being merged: finish what an earlier life or a stream that ended began, if nobody does.
+
+        A node that merges a copy makes none for others, and applies no entries.
+        """
         if self.is_merging:
             async with self.copying:
                 await self.incoming_copy.resume_merge()
             self.intake_changed()
-
-    async def wait_until_not_copying(self) -> None:
-        """Wait until no copy is on its way in. A node that merges one makes none for others."""
-        while self.is_merging:
-            async with self.copying:
-                pass
 
     @property
     def origin(self) -> Origin:

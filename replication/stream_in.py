@@ -287,7 +287,6 @@ class StreamIn:
                 copy=True,
                 copy_resume=begun[0] if begun else None,
                 copy_at=begun[1] if begun else 0,
-                copy_need=None,
             )
             description = await self._receive_copy(incoming)
             if description.publisher != provider.origin:
@@ -503,7 +502,7 @@ class StreamIn:
                 case "corrupt":
                     raise RemoteProtocolError(text, code="corrupt")
                 case "merging":
-                    await self.replica.wait_until_not_copying()
+                    await self.replica.resume_merge()
                     again = True
                 case "gap" | "unknown table" | "own":
                     self._tries[origin] = self._tries.get(origin, 0) + 1

@@ -188,7 +188,7 @@ class StreamOut:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._wait_for_other_wish, nursery.cancel_scope)
             forked = self._forks.blocked | self._forks.differing | self._forks.kept_off.keys()
-            await copy.run(left_out=forked, wait_until_idle=self.replica.wait_until_not_copying)
+            await copy.run(left_out=forked, wait_until_idle=self.replica.resume_merge)
             nursery.cancel_scope.cancel()
         self._copy = None
         publisher.pause()
