@@ -21,6 +21,7 @@ class JoiningNode(NodeProcess):
             "replication.join": ",".join(join),
             "replication.securePort": f"{address}:9933",
             "http.securePort": "null",
+            "logging.level": "info",
             **{name.replace("__", "."): value for name, value in settings.items()},
         }
         options = [part for name, value in taken.items() for part in ("--set", f"{name}={value}")]
@@ -105,6 +106,7 @@ def test_a_node_that_was_removed_does_not_join_again(nodes: list[JoiningNode]) -
     first, second, third = nodes
     start(*nodes)
     wait_until_joined(nodes)
+    wait_until(lambda: f"link to '{third.address}' (control) is up" in first.log(), "the third one can be told")
     first.post(operation="remove_node", hostname=third.address)
     others = {first.address, second.address}
     wait_until(lambda: members(second) == others, "the removal is known")

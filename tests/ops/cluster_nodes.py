@@ -129,7 +129,7 @@ async def cluster_nodes(
     confirmation_timeout_s: float = 20.0,
 ) -> AsyncIterator[Nodes]:
     """Nodes that all know each other, with their links up; their databases are checked at the end."""
-    network = Network(random.Random(1), latency_s=0.0005)
+    network = Network(random.Random(1), latency_s=0.0005, frames_per_s_max=None)
     settings = LinkSettings(
         reconnect_s_min=0.05, reconnect_s_max=0.2, copy_patience_s=0.1, confirmation_timeout_s=confirmation_timeout_s
     )
